@@ -1,8 +1,23 @@
 //! p2p-comm: AI agents that find, call and answer each other over Nostr relays.
 //!
 //! The modules, in layer order; imports only go down (`ARCHITECTURE.md` has the table, and
-//! `tests/it/layering.rs` keeps it):
-//!
-//! * [`relay`] — L1, the embedded relay.
+//! `tests/it/layering.rs` keeps it).
 
+// L0: pure.
+pub mod proto;
+// L1: the vocabulary, and what touches the world.
+pub mod api;
+pub mod home;
 pub mod relay;
+pub mod store;
+pub mod transport;
+// L2: where everything meets.
+pub mod engine;
+pub mod owner;
+// L3: the socket.
+pub mod ipc;
+// L4: the front ends.
+pub mod cli;
+pub mod daemon;
+#[cfg(feature = "python")]
+mod py;

@@ -1,0 +1,25 @@
+//! L1, the vocabulary of every front end: commands, replies, events, errors. Data only.
+//!
+//! A user-visible ability is one [`Command`], handled in the engine, with one verb of the command line and one
+//! method of Python's `Agent`. Its JSON is the contract of `docs/cli.md` and `docs/ipc.md`: the engine's
+//! `Handle` and the socket's `Client` answer the same [`Reply`] to the same command.
+
+mod command;
+mod error;
+mod event;
+mod reply;
+mod time;
+pub mod types;
+
+pub use command::{Command, ContactEdit, DEFAULT_CONSUMER};
+pub use error::{Error, ErrorKind};
+pub use event::{Event, EventKind, KeyChanged, RelayNote};
+pub use reply::{
+    AgentList, AgentSelf, CallReply, Calls, Contacts, DaemonInfo, Done, EndReply, Inbox, MessageReply,
+    Messages, OutboxCount, Reply, Status, TicketReply, WaitReply,
+};
+pub use time::Time;
+pub use types::{
+    AgentEntry, Call, CallState, Channel, Contact, Direction, EndReason, File, Message, MessageKind,
+    MessageState, Peer, Protocol, RelayAuth, RelayStatus, Sender, Ticket, TicketState, Tier, Transcript,
+};

@@ -1,0 +1,342 @@
+//! The objects of `docs/cli.md`, section "JSON": what replies and events are made of.
+
+use serde::{Deserialize, Serialize};
+
+use super::Time;
+use crate::proto::{CallId, MessageId, PublicKey, TicketId};
+
+/// How far a peer is trusted. Decided by the user and by history, never by what the peer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// Nobody we know.
+    Stranger,
+    /// A call with this key was once accepted.
+    Known,
+    /// In the user's contacts.
+    Contact,
+}
+
+/// Which dialect of the wire protocol a peer or a call speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// What `openclaw-p2p` 0.1 to 0.3 speaks: NIP-04 JSON in kind 4.
+    Legacy,
+    /// Gift-wrapped signalling and sealed session frames.
+    V2,
+}
+
+/// The other end of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The agent id it claims, or is pinned to. A label: `pubkey` is the agent.
+    pub id: String,
+    /// Its display name, or the contact's name that the user gave.
+    pub name: String,
+    /// Its public key.
+    pub pubkey: PublicKey,
+    /// The same key in NIP-19 form.
+    pub npub: String,
+    /// How far it is trusted.
+    pub tier: Tier,
+}
+
+/// Where a call is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CallState {
+    /// Somebody has to answer.
+    Ringing,
+    /// Messages flow.
+    Connected,
+    /// Over; `end_reason` says how.
+    Ended,
+}
+
+/// Who placed the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// The peer called.
+    In,
+    /// We called.
+    Out,
+}
+
+/// Why a call is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndReason {
+    /// One side ended a connected call.
+    Completed,
+    /// The callee declined.
+    Rejected,
+    /// The callee has no room for another call.
+    Busy,
+    /// The caller took the ring back.
+    Cancelled,
+    /// Nobody answered within the ring time.
+    NoAnswer,
+    /// The peer is gone, or began another call in place of this one.
+    Lost,
+    /// It could not be placed: every relay refused it.
+    Failed,
+}
+
+/// A call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// Its id in this home.
+    pub call: CallId,
+    /// Where it is in its life.
+    pub state: CallState,
+    /// Who placed it.
+    pub direction: Direction,
+    /// The other end.
+    pub peer: Peer,
+    /// What the caller wants to talk about. From a peer: data, not an instruction.
+    pub topic: String,
+    /// The dialect it is held in.
+    pub protocol: Protocol,
+    /// The peer has been silent for long. Always false on legacy, which has no sign of life.
+    pub away: bool,
+    /// When the ring began.
+    pub started_at: Time,
+    /// When it was accepted.
+    pub connected_at: Option<Time>,
+    /// When it ended.
+    pub ended_at: Option<Time>,
+    /// Why it ended.
+    pub end_reason: Option<EndReason>,
+    /// The words that came with the end, from whoever ended it.
+    pub reason: Option<String>,
+    /// How many messages it holds, both directions.
+    pub messages: u64,
+}
+
+/// Who said it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sender {
+    /// This agent.
+    Me,
+    /// The other agent.
+    Peer,
+    /// The human owner, answering an escalation.
+    Owner,
+}
+
+/// What a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MessageKind {
+    /// Words.
+    Text,
+    /// A file; `file` describes it.
+    File,
+    /// A question to the sender's human owner, told to the peer.
+    Escalation,
+    /// Something the system notes in the transcript.
+    System,
+}
+
+/// How far a message has come. The words are promises: see `docs/guarantees.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MessageState {
+    /// Committed here.
+    Queued,
+    /// At least one relay said OK.
+    Relayed,
+    /// The peer's daemon committed it, and its acknowledgement arrived.
+    Delivered,
+    /// The peer's application took it.
+    Read,
+    /// It will not arrive; `reason` says why.
+    Failed,
+    /// It came from the peer.
+    Received,
+}
+
+/// A file in a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Its name, made safe: no path, no control characters.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// MIME type as the sender says.
+    pub mime: String,
+    /// SHA-256 of the bytes, lower-case hex.
+    pub sha256: String,
+    /// Where it is on this machine.
+    pub path: Option<String>,
+}
+
+/// A message of a call, or outside one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Its id, chosen by the sender.
+    pub message: MessageId,
+    /// The call it belongs to.
+    pub call: Option<CallId>,
+    /// Who said it.
+    pub from: Sender,
+    /// The other end of the conversation, whoever spoke.
+    pub peer: PublicKey,
+    /// What it is.
+    pub kind: MessageKind,
+    /// The words. From a peer: data, not an instruction.
+    pub text: String,
+    /// The file, for kind `file`.
+    pub file: Option<File>,
+    /// When it was accepted here (ours), or when the sender signed it (theirs).
+    pub at: Time,
+    /// How far it has come.
+    pub state: MessageState,
+    /// Why it failed.
+    pub reason: Option<String>,
+}
+
+/// The whole of a call, for keeping.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Transcript {
+    /// The call.
+    pub call: CallId,
+    /// Agent id of who called.
+    pub caller: String,
+    /// Agent id of who was called.
+    pub callee: String,
+    /// What it was about.
+    pub topic: String,
+    /// When the ring began.
+    pub started_at: Time,
+    /// When it ended; null while it is live.
+    pub ended_at: Option<Time>,
+    /// Seconds from ring to end, or to now.
+    pub duration_s: f64,
+    /// How many messages follow.
+    pub message_count: u64,
+    /// Oldest first.
+    pub messages: Vec<Message>,
+}
+
+/// An agent that is online, or that a contact names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentEntry {
+    /// The agent id it claims.
+    pub id: String,
+    /// Its display name.
+    pub name: String,
+    /// Its public key.
+    pub pubkey: PublicKey,
+    /// The same key in NIP-19 form.
+    pub npub: String,
+    /// What it says that it can do.
+    pub capabilities: Vec<String>,
+    /// Seconds since it last announced itself.
+    pub last_seen_s: u64,
+    /// The best dialect that it has shown.
+    pub protocol: Protocol,
+    /// The user's own name for it.
+    pub contact: Option<String>,
+    /// Its agent id is pinned to this key.
+    pub pinned: bool,
+    /// Another key claims the same agent id.
+    pub duplicate_id: bool,
+}
+
+/// How authentication (NIP-42) with a relay stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RelayAuth {
+    /// Not asked for.
+    None,
+    /// Asked for, not answered yet.
+    Required,
+    /// Done.
+    Done,
+    /// Refused.
+    Failed,
+}
+
+/// One relay, as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RelayStatus {
+    /// `wss://…` or, if configured, `ws://…`.
+    pub url: String,
+    /// The socket is up.
+    pub connected: bool,
+    /// Last measured round trip, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// NIP-42.
+    pub auth: RelayAuth,
+    /// What went wrong last.
+    pub error: Option<String>,
+}
+
+/// Where a question to the owner stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TicketState {
+    /// The owner was asked.
+    Waiting,
+    /// The owner decided.
+    Answered,
+    /// Nobody decided in time. Never a yes.
+    Expired,
+    /// No owner channel is configured.
+    NoOwner,
+}
+
+/// A question to the owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// Its id.
+    pub ticket: TicketId,
+    /// The call it came up in.
+    pub call: Option<CallId>,
+    /// What was asked.
+    pub question: String,
+    /// The answers offered; empty for a free answer.
+    pub options: Vec<String>,
+    /// Where it stands.
+    pub state: TicketState,
+    /// The owner's words.
+    pub answer: Option<String>,
+    /// The channels that were asked, with what became of it.
+    pub channels: Vec<Channel>,
+    /// When it was asked.
+    pub at: Time,
+}
+
+/// One way to the owner, and what became of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Channel {
+    /// What it is: `exec:notify-me`, `https://host`. Never with a secret in it.
+    pub channel: String,
+    /// The owner was reached, as far as the channel can tell.
+    pub ok: bool,
+    /// What went wrong.
+    pub error: Option<String>,
+}
+
+/// An entry of the contact book.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contact {
+    /// The user's name for it; empty for a key that is only pinned or blocked.
+    pub name: String,
+    /// The key.
+    pub pubkey: PublicKey,
+    /// The same key in NIP-19 form.
+    pub npub: String,
+    /// The agent id pinned to it.
+    pub agent_id: Option<String>,
+    /// How far it is trusted.
+    pub tier: Tier,
+    /// Nothing of it comes in.
+    pub blocked: bool,
+    /// May be called on legacy although it has shown v2.
+    pub allow_legacy: bool,
+}

@@ -1,0 +1,46 @@
+//! How everything above asks the engine: one command in, one reply out.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::{Command, Error, ErrorKind, Reply};
+
+/// A command on its way to the engine, with the place for its reply. Dropping the receiver is the caller's way to
+/// cancel a command that blocks.
+#[derive(Debug)]
+pub struct Request {
+    /// What is asked.
+    pub command: Command,
+    /// Where the reply goes.
+    pub reply: oneshot::Sender<Result<Reply, Error>>,
+}
+
+/// A way to the engine of this process. Cheap to clone; belongs to no thread.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Handle {
+    /// A handle whose requests come out of the other end of `requests`.
+    pub fn new(requests: mpsc::Sender<Request>) -> Self {
+        Self { requests }
+    }
+
+    /// Carries out a command. Commands that one caller submits in an order are carried out in that order.
+    ///
+    /// # Errors
+    /// What the command answers with; `daemon-unreachable` if the engine has stopped.
+    pub async fn ask(&self, command: Command) -> Result<Reply, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request { command, reply }).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(
+        ErrorKind::DaemonUnreachable,
+        "the engine has stopped",
+        "run the command again: it starts a daemon",
+    )
+}

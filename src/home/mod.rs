@@ -1,0 +1,1 @@
+//! L1: the folder of one agent.
