@@ -2,6 +2,17 @@ import asyncio
 import os
 from typing import Any, Final, final
 
+__all__ = [
+    "ERROR_KINDS",
+    "EVENT_KINDS",
+    "Link",
+    "Relay",
+    "__version__",
+    "cli_main",
+    "connect",
+    "start_relay",
+]
+
 __version__: Final[str]
 ERROR_KINDS: Final[tuple[str, ...]]
 EVENT_KINDS: Final[tuple[str, ...]]

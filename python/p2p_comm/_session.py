@@ -57,8 +57,9 @@ class Session:
             await link.close()
 
     async def _end_opened(self) -> None:
-        if self.placing:
-            await asyncio.wait(tuple(self.placing), timeout=END_WITHIN_S)
+        loop = asyncio.get_running_loop()
+        if placing := [ring for ring in self.placing if ring.get_loop() is loop]:
+            await asyncio.wait(placing, timeout=END_WITHIN_S)
         try:
             ends = [self.submit("end", call=call) for call in self.opened]
         except P2PError:
@@ -77,7 +78,7 @@ class Session:
             self.post("end", call=call)
 
     def submit(self, method: str, **params: Any) -> "asyncio.Future[dict[str, Any]]":
-        """Submits a command, and returns the Future of its reply. The engine sees commands in the order of the calls."""
+        """Submits a command, and returns the Future of its reply. The engine sees them in this order."""
         return self._open_link().request(method, _given(params))
 
     def post(self, method: str, **params: Any) -> None:
@@ -90,9 +91,7 @@ class Session:
 
     def _open_link(self) -> _native.Link:
         if self._link is None:
-            raise Unavailable(
-                "daemon-unreachable", "this Agent is closed", 'enter it with "async with", or start() it'
-            )
+            raise Unavailable("daemon-unreachable", "this Agent is closed", 'enter it with "async with", or start() it')
         return self._link
 
 

@@ -20,8 +20,7 @@ def visible(text: str) -> str:
     """Replaces control characters and direction marks by their escapes; line feeds and tabs stay."""
     return "".join(
         character
-        if character in "\n\t"
-        or (unicodedata.category(character) != "Cc" and character not in _DIRECTION_MARKS)
+        if character in "\n\t" or (unicodedata.category(character) != "Cc" and character not in _DIRECTION_MARKS)
         else character.encode("unicode_escape").decode()
         for character in text.replace("\r\n", "\n")
     )
@@ -142,7 +141,5 @@ def _markdown(text: str) -> str:
 
 
 def _table(title: str, rows: dict[str, str]) -> str:
-    cells = "".join(
-        f"<tr><th>{escape(name)}</th><td>{_html(line(text))}</td></tr>" for name, text in rows.items()
-    )
+    cells = "".join(f"<tr><th>{escape(name)}</th><td>{_html(line(text))}</td></tr>" for name, text in rows.items())
     return f"<table><caption>{escape(title)}</caption>{cells}</table>"

@@ -8,9 +8,8 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, Union
 
@@ -58,10 +57,15 @@ def encode(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-@cache
-def _fields(cls: Hashable) -> list[tuple[str, str, Callable[[Any], Any], bool]]:
+_KNOWN: dict[Any, list[tuple[str, str, Callable[[Any], Any], bool]]] = {}
+
+
+def _fields(cls: Any) -> list[tuple[str, str, Callable[[Any], Any], bool]]:
+    """Of each field: its name, its name in JSON, the function that reads it, and whether it must be there."""
+    if cls in _KNOWN:
+        return _KNOWN[cls]
     annotations = typing.get_type_hints(cls)
-    return [
+    fields = _KNOWN[cls] = [
         (
             field.name,
             field.metadata.get(JSON_NAME, field.name),
@@ -69,8 +73,8 @@ def _fields(cls: Hashable) -> list[tuple[str, str, Callable[[Any], Any], bool]]:
             field.default is dataclasses.MISSING,
         )
         for field in dataclasses.fields(cls)
-        if field.init
     ]
+    return fields
 
 
 def _reader(annotation: Any) -> Callable[[Any], Any]:

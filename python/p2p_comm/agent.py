@@ -156,9 +156,7 @@ class Agent:
         reply = await self._session.request("list", capability=capability, limit=limit)
         return tuple(decode(Peer, entry) for entry in reply["agents"])
 
-    async def call(
-        self, agent: str, *, topic: str = "", wait: float | None = None, key: str | None = None
-    ) -> Call:
+    async def call(self, agent: str, *, topic: str = "", wait: float | None = None, key: str | None = None) -> Call:
         """Calls an agent, and waits until it has answered. A cancelled or timed-out ring is taken back.
 
         Args:
@@ -296,9 +294,7 @@ class Agent:
         """What waits for this agent. Looking marks nothing as read."""
         return decode(Inbox, await self._session.request("inbox"))
 
-    async def messages(
-        self, *, call: CallName = None, unread: bool = False, limit: int = 100
-    ) -> tuple[Message, ...]:
+    async def messages(self, *, call: CallName = None, unread: bool = False, limit: int = 100) -> tuple[Message, ...]:
         """The newest messages, oldest first, of all calls or of one. Looking marks nothing as read."""
         reply = await self._session.request("messages", call=_id(call), unread=unread, limit=limit)
         return tuple(decode(Message, message) for message in reply["messages"])

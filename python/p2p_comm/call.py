@@ -173,9 +173,7 @@ class Call:
         """
         return await send(self._session, text, call=self.id)
 
-    async def send_file(
-        self, file: FileSource, *, name: str | None = None, mime: str | None = None
-    ) -> Receipt:
+    async def send_file(self, file: FileSource, *, name: str | None = None, mime: str | None = None) -> Receipt:
         """Sends a file: a path, its bytes (with a `name`), or an object with `read()`.
 
         Args:
@@ -207,9 +205,7 @@ class Call:
         Returns:
             The decision; `answered` says whether there is one. Silence is never a yes.
         """
-        return await escalate(
-            self._session, question, options=options, wait=wait, expires=expires, call=self.id
-        )
+        return await escalate(self._session, question, options=options, wait=wait, expires=expires, call=self.id)
 
     async def transcript(self) -> Transcript:
         """What was said so far."""
@@ -325,7 +321,7 @@ async def send_file(
     """Sends a file in a call."""
     path = content = None
     if isinstance(file, (str, os.PathLike)):
-        path = str(Path(file).expanduser().absolute())
+        path = _absolute(file)
     else:
         name = name or _name_of(file)
         # A file object may be a pipe, or on a slow disk.
@@ -333,6 +329,10 @@ async def send_file(
         content = base64.b64encode(data).decode("ascii")
     reply = await session.request("send-file", name=name, path=path, content=content, mime=mime, call=call)
     return Receipt(session, decode(Message, reply))
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def _name_of(file: bytes | IO[bytes]) -> str:
@@ -352,9 +352,7 @@ async def escalate(
     call: str | None,
 ) -> Decision:
     """Asks the owner, and waits for the answer if told so."""
-    asked = await session.request(
-        "escalate", question=question, options=list(options), call=call, expires_s=expires
-    )
+    asked = await session.request("escalate", question=question, options=list(options), call=call, expires_s=expires)
     if wait is None or asked["state"] != "waiting":
         return decode(Decision, asked)
     return decode(Decision, await session.request("await-ticket", ticket=asked["ticket"], timeout_s=wait))

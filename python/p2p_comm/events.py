@@ -87,9 +87,7 @@ class Ended:
     at: datetime
 
 
-CallEvent: TypeAlias = (
-    Message | ReceivedFile | Escalation | Decision | Failed | Connected | Away | Back | Ended
-)
+CallEvent: TypeAlias = Message | ReceivedFile | Escalation | Decision | Failed | Connected | Away | Back | Ended
 """An item of a call's stream. `Decision`: our owner answered."""
 
 CALL_EVENT_KINDS = (
