@@ -13,7 +13,8 @@
 Importing this package loads nothing else: the native module and `asyncio` come with the first name that needs them.
 """
 
-from typing import TYPE_CHECKING
+# True to a type checker; `typing` itself would take longer to import than the command line to answer.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from ._native import __version__

@@ -128,10 +128,6 @@ class CallInfo:
     """The words that came with the end."""
     messages: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON of the command line."""
-        return _json(self)
-
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return _show.bundle(self, _show.call(self))
 
