@@ -4,73 +4,56 @@ use serde::{Deserialize, Serialize};
 
 use super::Time;
 use super::types::{Call, Message, Ticket};
-use crate::proto::{CallId, PublicKey};
+use crate::proto::{CallId, PublicKey, words};
 
-macro_rules! event_kinds {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
-        /// The kinds of event. Append-only.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        pub enum EventKind {
-            $($(#[$doc])* #[serde(rename = $name)] $variant,)+
-        }
-
-        impl EventKind {
-            /// Every kind.
-            pub const ALL: &[Self] = &[$(Self::$variant,)+];
-
-            /// The name that JSON carries.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)+ }
-            }
-        }
-    };
-}
-
-event_kinds! {
-    /// A peer calls.
-    CallRinging = "call.ringing",
-    /// A call that we placed was accepted, or one that rang here was.
-    CallConnected = "call.connected",
-    /// The callee declined, or is busy.
-    CallRejected = "call.rejected",
-    /// A call is over.
-    CallEnded = "call.ended",
-    /// A peer called, and nobody answered.
-    CallMissed = "call.missed",
-    /// A text came.
-    MessageReceived = "message.received",
-    /// A relay took a message of ours.
-    MessageRelayed = "message.relayed",
-    /// The peer's daemon has a message of ours.
-    MessageDelivered = "message.delivered",
-    /// The peer's application took a message of ours.
-    MessageRead = "message.read",
-    /// A message of ours will not arrive.
-    MessageFailed = "message.failed",
-    /// A peer wants to send a file.
-    FileOffered = "file.offered",
-    /// A file moves.
-    FileProgress = "file.progress",
-    /// A file came, whole and verified.
-    FileReceived = "file.received",
-    /// A file will not come.
-    FileFailed = "file.failed",
-    /// The peer asks its human owner.
-    EscalationReceived = "escalation.received",
-    /// Our owner decided, or the time for it is over.
-    EscalationAnswered = "escalation.answered",
-    /// Another key claims a pinned agent id.
-    ContactKeyChanged = "contact.key-changed",
-    /// The peer has been silent for long.
-    PeerAway = "peer.away",
-    /// The peer is back.
-    PeerBack = "peer.back",
-    /// Something may have been missed; the event says where.
-    Gap = "gap",
-    /// A relay is connected.
-    RelayUp = "relay.up",
-    /// A relay is gone.
-    RelayDown = "relay.down",
+words! {
+    /// The kinds of event. Append-only.
+    pub enum EventKind {
+        /// A peer calls.
+        CallRinging = "call.ringing",
+        /// A call that we placed was accepted, or one that rang here was.
+        CallConnected = "call.connected",
+        /// The callee declined, or is busy.
+        CallRejected = "call.rejected",
+        /// A call is over.
+        CallEnded = "call.ended",
+        /// A peer called, and nobody answered.
+        CallMissed = "call.missed",
+        /// A text came.
+        MessageReceived = "message.received",
+        /// A relay took a message of ours.
+        MessageRelayed = "message.relayed",
+        /// The peer's daemon has a message of ours.
+        MessageDelivered = "message.delivered",
+        /// The peer's application took a message of ours.
+        MessageRead = "message.read",
+        /// A message of ours will not arrive.
+        MessageFailed = "message.failed",
+        /// A peer wants to send a file.
+        FileOffered = "file.offered",
+        /// A file moves.
+        FileProgress = "file.progress",
+        /// A file came, whole and verified.
+        FileReceived = "file.received",
+        /// A file will not come.
+        FileFailed = "file.failed",
+        /// The peer asks its human owner.
+        EscalationReceived = "escalation.received",
+        /// Our owner decided, or the time for it is over.
+        EscalationAnswered = "escalation.answered",
+        /// Another key claims a pinned agent id.
+        ContactKeyChanged = "contact.key-changed",
+        /// The peer has been silent for long.
+        PeerAway = "peer.away",
+        /// The peer is back.
+        PeerBack = "peer.back",
+        /// Something may have been missed; the event says where.
+        Gap = "gap",
+        /// A relay is connected.
+        RelayUp = "relay.up",
+        /// A relay is gone.
+        RelayDown = "relay.down",
+    }
 }
 
 impl EventKind {

@@ -20,6 +20,9 @@ pub use reply::{
 };
 pub use time::Time;
 pub use types::{
-    AgentEntry, Call, CallState, Channel, Contact, Direction, EndReason, File, Message, MessageKind,
-    MessageState, Peer, Protocol, RelayAuth, RelayStatus, Sender, Ticket, TicketState, Tier, Transcript,
+    AgentEntry, Call, Channel, Contact, File, Message, Peer, RelayAuth, RelayStatus, Ticket, Transcript,
+};
+
+pub use crate::proto::{
+    CallState, Direction, EndReason, MessageKind, MessageState, Protocol, Sender, TicketState, Tier,
 };

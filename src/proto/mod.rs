@@ -3,6 +3,11 @@
 
 mod ids;
 mod time;
+mod words;
 
 pub use ids::{CallId, EventId, Hex, MessageId, NotHex, PublicKey, TicketId};
 pub use time::Millis;
+pub(crate) use words::words;
+pub use words::{
+    CallState, Direction, EndReason, MessageKind, MessageState, Protocol, Sender, TicketState, Tier,
+};
