@@ -2,10 +2,14 @@
 //! time is always the last argument.
 
 mod ids;
+pub mod legacy;
+mod names;
+pub mod presence;
 mod time;
 mod words;
 
 pub use ids::{CallId, EventId, Hex, MessageId, NotHex, PublicKey, TicketId};
+pub use names::{NAME_LIMIT, safe_file_name};
 pub use time::Millis;
 pub(crate) use words::words;
 pub use words::{
