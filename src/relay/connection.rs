@@ -145,12 +145,14 @@ async fn converse(
         let mut session = pin!(house.relay.take_connection(inner, peer));
         let mut inbound = pin!(receive(from_client, to_session, replies, &answers, house));
         let mut outbound = pin!(deliver(from_session, &mut to_client, replies_waiting, &answers, house));
+        // The way out comes first and the way in last: all three share one task's time, and a client that
+        // publishes without a pause must not starve its own answers.
         tokio::select! {
             biased;
             _ = stop.changed() => Err(Cut::Stopping),
+            end = &mut outbound => end,
             end = &mut session => Err(Cut::Session(end.err().map(|error| error.to_string()).unwrap_or_default())),
             end = &mut inbound => end,
-            end = &mut outbound => end,
         }
     };
     match end {
@@ -247,7 +249,7 @@ async fn deliver(
             message = from_session.next() => message,
             Some(reply) = replies.recv() => Some(Ok(reply)),
             () = std::future::ready(()) => {
-                // Nothing waits, so the session is not held up by the client: it has seen all there is.
+                // Nothing waits, so the client does not hold the session up.
                 caught_up = accepted();
                 tokio::select! {
                     message = from_session.next() => message,

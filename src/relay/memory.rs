@@ -219,22 +219,23 @@ impl Shelf {
     fn find<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Event> {
         let newest = (Reverse(filter.until.unwrap_or(Timestamp::max())), EventId::all_zeros());
         let since = filter.since.unwrap_or(Timestamp::zero());
-        let candidates: Box<dyn Iterator<Item = EventId>> = match &self.narrowest(filter)[..] {
-            [ranks] => Box::new(ranks.range(newest..).map(|(_, id)| *id)),
-            several => {
-                let merged: BTreeSet<&Rank> =
-                    several.iter().flat_map(|ranks| ranks.range(newest..)).collect();
-                Box::new(merged.into_iter().map(|(_, id)| *id))
-            }
-        };
-        let candidates = match &filter.ids {
-            Some(ids) => {
-                let ranks: BTreeSet<Rank> =
-                    ids.iter().filter_map(|id| self.events.get(id)).map(rank).collect();
-                Box::new(ranks.into_iter().map(|(_, id)| id))
-            }
-            None => candidates,
-        };
+        let id = |&(_, id): &Rank| id;
+        let candidates: Box<dyn Iterator<Item = EventId>> =
+            match filter.ids.as_ref().filter(|ids| !ids.is_empty()) {
+                Some(ids) => {
+                    let ranks: BTreeSet<Rank> =
+                        ids.iter().filter_map(|id| self.events.get(id)).map(rank).collect();
+                    Box::new(ranks.into_iter().map(|(_, id)| id))
+                }
+                None => match &self.narrowest(filter)[..] {
+                    [ranks] => Box::new(ranks.range(newest..).map(id)),
+                    several => {
+                        let merged: BTreeSet<&Rank> =
+                            several.iter().flat_map(|ranks| ranks.range(newest..)).collect();
+                        Box::new(merged.into_iter().map(id))
+                    }
+                },
+            };
         candidates
             .filter_map(|id| self.events.get(&id))
             .take_while(move |event| event.created_at >= since)
@@ -242,14 +243,14 @@ impl Shelf {
             .take(filter.limit.unwrap_or(usize::MAX))
     }
 
-    /// The index entries that hold every event the filter can match, from the index where they are fewest.
+    /// The index entries that hold every event the filter can match, from the index where they are fewest. An
+    /// empty list in a filter restricts nothing, as in `Filter::match_event`.
     fn narrowest(&self, filter: &Filter) -> Vec<&BTreeSet<Rank>> {
-        let authors = filter
-            .authors
-            .as_ref()
-            .map(|authors| authors.iter().filter_map(|author| self.authors.get(author)).collect());
-        let kinds =
-            filter.kinds.as_ref().map(|kinds| kinds.iter().filter_map(|kind| self.kinds.get(kind)).collect());
+        let authors = filter.authors.as_ref().filter(|authors| !authors.is_empty());
+        let authors =
+            authors.map(|authors| authors.iter().filter_map(|author| self.authors.get(author)).collect());
+        let kinds = filter.kinds.as_ref().filter(|kinds| !kinds.is_empty());
+        let kinds = kinds.map(|kinds| kinds.iter().filter_map(|kind| self.kinds.get(kind)).collect());
         let tags = filter.generic_tags.iter().map(|(name, values)| {
             values.iter().filter_map(|value| self.tags.get(&(*name, value.clone()))).collect()
         });

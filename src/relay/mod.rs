@@ -58,8 +58,8 @@ pub struct Options {
     /// Where to listen; port 0 takes any free port. Anything but loopback opens the relay to other machines,
     /// without TLS.
     pub address: SocketAddr,
-    /// What clients call this relay where that is not its address, as behind a TLS proxy: the URL that NIP-42
-    /// authentication is signed for.
+    /// What clients call this relay where that is neither its address nor `localhost`, as behind a TLS proxy.
+    /// NIP-42 authentication is signed for this URL, and refused when signed for another.
     pub public_url: Option<String>,
     /// Where events are kept.
     pub store: Store,

@@ -38,7 +38,12 @@ pub(super) struct Screen {
 impl Screen {
     /// `public_url` is what clients call us where a proxy stands in front.
     pub(super) fn new(limits: Limits, address: SocketAddr, public_url: Option<&str>) -> Self {
-        let own = [format!("ws://{address}"), format!("ws://localhost:{}", address.port())];
+        let own = [
+            address.to_string(),
+            format!("127.0.0.1:{}", address.port()),
+            format!("localhost:{}", address.port()),
+        ]
+        .map(|host| format!("ws://{host}"));
         let names = public_url.into_iter().chain(own.iter().map(String::as_str));
         Self { limits, names: names.filter_map(|name| RelayUrl::from_str(name).ok()).collect() }
     }
@@ -156,4 +161,56 @@ fn refuse(message: &RelayMessage<'_>) -> Verdict {
 
 fn closed(subscription_id: &SubscriptionId, reason: impl Into<String>) -> Verdict {
     refuse(&RelayMessage::closed(subscription_id.clone(), reason.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use nostr_relay_builder::prelude::{EventBuilder, Keys, NostrDatabase, Tag};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::relay::memory::Memory;
+
+    fn screen() -> Screen {
+        let address = SocketAddr::from(([127, 0, 0, 1], 7447));
+        Screen::new(Limits { gift_wraps_to_receiver_only: true, ..Limits::default() }, address, None)
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_odd_to_be_judged(
+            head in "(\\[\"(EVENT|REQ|CLOSE|AUTH|COUNT|NEG-OPEN|NEG-MSG)\",?)?",
+            tail in "[\\[\\]{}\",:a-z0-9#\\\\u{0}\u{fffd}-]{0,60}|.{0,40}",
+        ) {
+            screen().judge(&(head + &tail), Timestamp::now());
+        }
+
+        #[test]
+        fn no_tag_is_too_odd_to_be_judged_and_stored(
+            kind in prop::sample::select(vec![0u16, 1, 5, 1059, 10_050, 22_242, 30_078]),
+            tags in prop::collection::vec(
+                (
+                    prop::sample::select(vec!["a", "d", "e", "p", "t", "-", "expiration", "relay", "challenge", "nonce"]),
+                    prop::collection::vec("[0-9]{0,25}|30078:[0-9a-f]{62,65}:.?|[0-9a-f]{64}|wss?://.{0,9}|.{0,9}", 0..3),
+                ),
+                0..4,
+            ),
+        ) {
+            let tags = tags.into_iter().map(|(name, mut parts)| {
+                parts.insert(0, name.to_owned());
+                Tag::parse(parts).expect("a name is enough")
+            });
+            let keys = Keys::generate();
+            let event = EventBuilder::new(Kind::from(kind), "").tags(tags).sign_with_keys(&keys).expect("signed");
+            for verb in ["EVENT", "AUTH"] {
+                screen().judge(&format!(r#"["{verb}",{}]"#, event.as_json()), Timestamp::now());
+            }
+            let store = Memory::new();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            runtime.block_on(async {
+                store.save_event(&event).await.expect("an answer");
+                store.delete(Filter::new()).await.expect("an answer");
+            });
+        }
+    }
 }
