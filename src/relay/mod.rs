@@ -9,11 +9,11 @@
 //!    └ half-open cap      └ what the builder lacks  └ live events to every session
 //! ```
 //!
-//! * [`accept`] takes sockets until the relay stops, and ends every connection when it does;
-//! * [`http`] refuses web pages (`Origin`), answers NIP-11, upgrades the rest;
-//! * [`connection`] carries frames between client and builder under our limits;
-//! * [`screen`] judges each message and refuses in NIP-01's words;
-//! * [`memory`] and [`disk`] keep events: replaceable and addressable ones, deletions (NIP-09), expirations (NIP-40).
+//! * `accept` takes sockets until the relay stops, and ends every connection when it does;
+//! * `http` refuses web pages (`Origin`), answers NIP-11, upgrades the rest;
+//! * `connection` carries frames between client and builder under our limits;
+//! * `screen` judges each message and refuses in NIP-01's words;
+//! * `memory` and `disk` keep events: replaceable and addressable ones, deletions (NIP-09), expirations (NIP-40).
 //!
 //! # Invariants
 //!
