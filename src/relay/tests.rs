@@ -550,7 +550,8 @@ async fn a_client_that_does_not_read_is_cut_and_harms_nobody() {
 
 #[tokio::test]
 async fn a_client_that_takes_no_answer_loses_its_place() {
-    let limits = Limits { max_connections: 2, write_timeout: Duration::from_millis(100), ..Limits::default() };
+    let limits =
+        Limits { max_connections: 2, write_timeout: Duration::from_millis(100), ..Limits::default() };
     let relay = start_with(limits).await;
     let keys = Keys::generate();
     let mut writer = Client::connect(&relay.url()).await;
