@@ -30,7 +30,7 @@ mod tests;
 use std::time::Duration;
 
 pub use machine::{Call, Ended, Machine, Refused};
-pub use switchboard::{Myself, Place, Switchboard};
+pub use switchboard::{Limits, Myself, Place, Switchboard};
 
 use super::legacy::Payload;
 use super::{CallId, EventKind, Millis, PublicKey};
@@ -38,6 +38,9 @@ use super::{MessageId, MessageKind};
 
 /// How long a call rings. The deployed agents give up after 60 s.
 pub const RING_TIME: Duration = Duration::from_secs(60);
+/// How many calls are up at once by default; the next caller hears that we are busy. An agent that talks to more
+/// peers at a time than this is a rare one, and can raise it.
+pub const MAX_CALLS: usize = 16;
 /// How much longer a ring is kept here than the caller waits: two clocks, and a relay between them. A deployed
 /// caller takes a late `call_accepted`; one of ours takes its ring back by itself.
 pub const RING_GRACE: Duration = Duration::from_secs(30);

@@ -1,13 +1,17 @@
 //! All calls of an agent, and the rules between them: who is called, who is busy, what happens when both ring.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::machine::{Call, Machine, Outputs, Refused};
-use super::{Content, Entry, Handled, Output, RING_GRACE, RING_TIME};
+use super::{Content, Entry, Handled, MAX_CALLS, Output, RING_GRACE, RING_TIME};
 use crate::proto::legacy::{Body, PLAINTEXT_LIMIT, Payload};
 use crate::proto::{
     CallId, CallState, Direction, EndReason, EventKind, MessageId, Millis, Protocol, PublicKey,
 };
+
+/// Most rings remembered that were taken back before they came.
+const TAKEN_BACK_LIMIT: usize = 64;
 
 /// Who this agent is, as it tells its peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +22,21 @@ pub struct Myself {
     pub agent_id: String,
     /// Its display name.
     pub name: String,
+}
+
+/// What the user allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most calls up at once; the next caller hears that we are busy.
+    pub max_calls: usize,
+    /// How long a call rings.
+    pub ring_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_calls: MAX_CALLS, ring_time: RING_TIME }
+    }
 }
 
 /// What is needed to place a call.
@@ -41,17 +60,25 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Switchboard {
     me: Myself,
-    /// Most calls up at once; the next caller hears that we are busy.
-    max_calls: usize,
+    limits: Limits,
     calls: BTreeMap<CallId, Machine>,
     rooms: BTreeMap<(PublicKey, String), CallId>,
+    /// Rings taken back before they came: a relay hands out in any order.
+    taken_back: VecDeque<(PublicKey, String)>,
     outputs: Outputs,
 }
 
 impl Switchboard {
     /// Without calls.
-    pub fn new(me: Myself, max_calls: usize) -> Self {
-        Self { me, max_calls, calls: BTreeMap::new(), rooms: BTreeMap::new(), outputs: VecDeque::new() }
+    pub fn new(me: Myself, limits: Limits) -> Self {
+        Self {
+            me,
+            limits,
+            calls: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            taken_back: VecDeque::new(),
+            outputs: VecDeque::new(),
+        }
     }
 
     // ---- getters ----
@@ -113,7 +140,12 @@ impl Switchboard {
         if let Body::CallRequest { agent_id, agent_name, topic } = body {
             return self.handle_request(from, room, (agent_id, agent_name), topic, fresh, at, now);
         }
-        let Some(machine) = self.rooms.get(&(*from, room)).and_then(|id| self.calls.get_mut(id)) else {
+        let place = (*from, room);
+        let Some(machine) = self.rooms.get(&place).and_then(|id| self.calls.get_mut(id)) else {
+            if matches!(body, Body::EndCall { .. }) {
+                self.taken_back.truncate(TAKEN_BACK_LIMIT - 1);
+                self.taken_back.push_front(place);
+            }
             return Handled::Dropped("no call of this key has this room");
         };
         let content = match body {
@@ -159,7 +191,7 @@ impl Switchboard {
         if self.knows(from, &room) {
             return Handled::Dropped("this call is known already");
         }
-        let ring_until = at.min(now) + RING_TIME + RING_GRACE;
+        let ring_until = at.min(now) + self.limits.ring_time + RING_GRACE;
         let mine = self.live_with(from).find(|call| call.direction == Direction::Out).cloned();
         if let Some(mine) = mine.filter(|call| call.state() == CallState::Ringing && ring_until > now) {
             return self.handle_glare(&mine, room, (agent_id, agent_name), now);
@@ -168,7 +200,8 @@ impl Switchboard {
         for call in self.ringing_with(from) {
             self.end_quietly(&call, EndReason::Cancelled, now);
         }
-        let busy = self.live().count() >= self.max_calls;
+        let taken_back = self.taken_back.contains(&(*from, room.clone()));
+        let busy = self.live().count() >= self.limits.max_calls;
         let call = Call {
             id: fresh,
             peer: *from,
@@ -189,7 +222,9 @@ impl Switchboard {
         };
         self.restore(call, []);
         let Some(machine) = self.calls.get_mut(&fresh) else { return Handled::Dropped("no call was made") };
-        if ring_until <= now {
+        if taken_back {
+            machine.end(EndReason::Cancelled, None, false, now, &mut self.outputs);
+        } else if ring_until <= now {
             machine.end(EndReason::NoAnswer, None, false, now, &mut self.outputs);
         } else if busy {
             machine.end(EndReason::Busy, None, false, now, &mut self.outputs);
@@ -335,7 +370,7 @@ impl Switchboard {
             agent_name: place.agent_name,
             topic: place.topic.clone(),
             started_at: now,
-            ring_until: now + RING_TIME,
+            ring_until: now + self.limits.ring_time,
             connected_at: None,
             ended: None,
             next_out: 1,

@@ -32,7 +32,7 @@ impl Side {
     fn new(key: PublicKey, agent_id: &str) -> Self {
         let me = Myself { key, agent_id: agent_id.into(), name: agent_id.to_uppercase() };
         Self {
-            board: Switchboard::new(me.clone(), 16),
+            board: Switchboard::new(me.clone(), Limits::default()),
             me,
             calls: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -89,7 +89,7 @@ impl Side {
 
     /// A crash: only what was persisted is left.
     fn restart(&mut self) {
-        self.board = Switchboard::new(self.me.clone(), 16);
+        self.board = Switchboard::new(self.me.clone(), Limits::default());
         for call in self.calls.values().filter(|call| call.ended.is_none()) {
             self.board.restore(call.clone(), held_in(&self.held, call.id));
         }
@@ -292,9 +292,29 @@ fn a_ring_that_comes_too_late_is_a_missed_call_with_its_topic() {
 }
 
 #[test]
+fn a_ring_that_was_taken_back_before_it_came_does_not_ring() {
+    let mut alice = Side::new(ALICE, "alice");
+    alice.receive(&BOB, payload(end()), START);
+    alice.receive(&BOB, payload(request()), START);
+    assert_eq!(alice.events, [EventKind::CallMissed]);
+}
+
+#[test]
+fn an_end_that_overtakes_the_acceptance_loses_nothing_that_was_said() {
+    let mut alice = alice_in("ringing out");
+    let numbered =
+        |seq: u64, body| Payload { id: Some(Hex([seq as u8; 16])), seq: Some(seq), ..payload(body) };
+    alice.receive(&BOB, numbered(2, end()), START);
+    alice.receive(&BOB, numbered(2, text("second")), START);
+    alice.receive(&BOB, numbered(1, text("first")), START);
+    assert_eq!(alice.surfaced, [Content::Text("first".into()), Content::Text("second".into())]);
+    assert_eq!(alice.only_call().ended.as_ref().unwrap().reason, EndReason::Completed);
+}
+
+#[test]
 fn an_agent_whose_lines_are_all_taken_says_that_it_is_busy() {
     let mut alice = Side::new(ALICE, "alice");
-    alice.board = Switchboard::new(alice.me.clone(), 1);
+    alice.board = Switchboard::new(alice.me.clone(), Limits { max_calls: 1, ..Limits::default() });
     alice.receive(&BOB, payload(request()), START);
     alice.receive(&EVE, payload(request()), START);
     assert_eq!(alice.events, [EventKind::CallRinging, EventKind::CallMissed]);
