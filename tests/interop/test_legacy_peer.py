@@ -9,6 +9,7 @@ import base64
 from collections.abc import Callable
 
 import pytest
+
 from parts.legacy import LegacyPeer
 from parts.process import wait_until
 

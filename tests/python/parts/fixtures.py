@@ -1,7 +1,7 @@
 """The fixtures of both test folders; their conftest files import them.
 
-A relay lives as long as a module's tests, since it takes seconds to start; every agent id and key is a test's own, so
-that tests on one relay do not meet.
+A relay lives as long as a module's tests, since it takes seconds to start; every agent id and key is a test's
+own, so that tests on one relay do not meet.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 
 class Outcome(NamedTuple):
-    """What a command left: its exit code, what it printed (parsed when it was asked for JSON), and its talk."""
+    """What a command left: its exit code, stdout (parsed when it was asked for JSON) and stderr."""
 
     exit: int
     out: Any
@@ -32,7 +32,7 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Home:
-    """One agent: a home folder, an agent id, the relays it uses. Nothing of the caller's environment leaks in."""
+    """One agent: home folder, agent id, relays. Nothing of ours in the caller's environment leaks in."""
 
     folder: Path
     agent_id: str | None
@@ -60,17 +60,23 @@ class Home:
     def state(self) -> Path:
         return self.folder / "p2p-comm"
 
-    def popen(self, *words: str, **more: Any) -> subprocess.Popen[str]:
+    def popen(
+        self,
+        *words: str,
+        env: Mapping[str, str] | None = None,
+        stdin: int = subprocess.DEVNULL,
+        new_session: bool = False,
+    ) -> subprocess.Popen[str]:
         """Starts a command without waiting for it."""
         return subprocess.Popen(
             [CONSOLE_SCRIPT, *words],
-            env=self.environment | more.pop("env", {}),
-            stdin=more.pop("stdin", subprocess.DEVNULL),
+            env={**self.environment, **(env or {})},
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            **more,
+            start_new_session=new_session,
         )
 
     def run(
@@ -83,9 +89,8 @@ class Home:
     ) -> Outcome:
         """Runs one command to its end. With `json` its stdout must be exactly one JSON object."""
         all_words = ("--json", *words) if json else words
-        process = self.popen(
-            *all_words, env=dict(env or {}), stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL
-        )
+        input_from = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+        process = self.popen(*all_words, env=env, stdin=input_from)
         try:
             out, err = process.communicate(stdin, timeout)
         except subprocess.TimeoutExpired:
@@ -117,10 +122,11 @@ class Home:
         where: Callable[[Json], bool] = lambda event: True,
         timeout: float = DEADLINE_S,
     ) -> Json:
-        """Waits for the next event of these kinds (since the last one of the same kinds that this returned)."""
+        """Waits for the next event of these kinds, after the one that it returned last for the same kinds."""
 
         def next_event() -> Json | None:
-            words = ["wait", "--timeout", "5", "--after", str(self._cursors.get(kinds, 0)), "--for", ",".join(kinds)]
+            cursor = str(self._cursors.get(kinds, 0))
+            words = ("wait", "--timeout", "5", "--after", cursor, "--for", ",".join(kinds))
             outcome = self.run(*words)
             assert outcome.exit in (0, 124), f"{self.agent_id}: {words}: {outcome}"
             self._cursors[kinds] = outcome.out["cursor"]
@@ -139,9 +145,7 @@ class Home:
 
     def sees(self, agent_id: str) -> Json:
         """Waits until `list` shows an agent id; returns its line."""
-        line = wait_until(lambda: self.line_of(agent_id), f"{self.agent_id} to see {agent_id}")
-        assert line is not None
-        return line
+        return wait_until(lambda: self.line_of(agent_id), f"{self.agent_id} to see {agent_id}")
 
     def messages(self, call: str) -> list[Json]:
         """All messages of a call, oldest first; marks nothing as read."""

@@ -1,4 +1,4 @@
-"""The legacy peer of tests/interop/legacy: a look-alike of the deployed agents, written on npm nostr-tools."""
+"""The legacy peer of tests/interop/legacy: a look-alike of the deployed agents, on npm nostr-tools."""
 
 from __future__ import annotations
 
@@ -51,10 +51,9 @@ class LegacyPeer:
         return str(reply["error"])
 
     def payload(self, type: str, *, timeout: float = DEADLINE_S, **fields: Any) -> Json:  # noqa: A002 (the wire's word)
-        """Waits for the next payload of this type with these fields; returns it with `from` and the event's `id`."""
-        event = self.event(
-            "payload", timeout=timeout, payload={"type": type, **{_wire(name): value for name, value in fields.items()}}
-        )
+        """Waits for the next payload of this type with these fields; adds `from` and `event_id` to it."""
+        wanted = {"type": type, **{_wire(name): value for name, value in fields.items()}}
+        event = self.event("payload", timeout=timeout, payload=wanted)
         return {**event["payload"], "from": event["from"], "event_id": event["id"]}
 
     def payloads(self, type: str | None = None) -> list[Json]:  # noqa: A002 (the wire's word)
@@ -111,9 +110,11 @@ class LegacyPeer:
 
 
 @contextmanager
-def legacy_peer(folder: Path, relay_url: str, agent_id: str, *, secret: str | None = None) -> Iterator[LegacyPeer]:
-    """Starts a legacy peer on one relay, with a key of its own unless `secret` (hex) is given; ends it."""
-    words = [_node(), PROGRAM, relay_url, agent_id, *([secret] if secret else [])]
+def legacy_peer(
+    folder: Path, relay_url: str, agent_id: str, *, secret: str | None = None
+) -> Iterator[LegacyPeer]:
+    """Runs a legacy peer on one relay, with a new key unless `secret` (hex) is given."""
+    words: list[str | Path] = [_node(), PROGRAM, relay_url, agent_id, *([secret] if secret else [])]
     process = start(words, folder=folder, environment=clean_environment(folder), talks=True)
     try:
         yield LegacyPeer(process, folder, agent_id)

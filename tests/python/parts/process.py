@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 _pause = threading.Event()
 
 
-def wait_until(condition: Callable[[], Value], what: str, *, timeout: float = DEADLINE_S) -> Value:
+def wait_until(condition: Callable[[], Value | None], what: str, *, timeout: float = DEADLINE_S) -> Value:
     """Returns the first truthy value of `condition`; fails, naming `what`, when there is none in time."""
     deadline = time.monotonic() + timeout
     while True:

@@ -1,7 +1,7 @@
 """Relays to run tests against: our embedded one, and two that nobody here wrote.
 
-Each is a context manager that yields a `Relay`, ready to be connected to, and ends it. `port` 0 means any free port;
-to start a relay again where one has stopped, give the port and the folder of the first.
+Each is a context manager that yields a `Relay`, ready to be connected to, and ends it. `port` 0 means any
+free port; to start a relay again where one has stopped, give the port and the folder of the first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONSOLE_SCRIPT = Path(sysconfig.get_path("scripts")) / "p2p-comm"
 # A port that was free a moment ago may be taken when the relay binds it.
 BIND_ATTEMPTS = 5
 
-# The relays' own limits are raised to what public relays allow: the size of an event, and wraps dated back by days.
+# The relays' own limits are raised to what public relays allow: large events, and wraps dated back by days.
 LARGEST_EVENT = 65_536
 
 _PYPI_CONFIGURATION = """\
@@ -89,7 +89,7 @@ class Relay:
 @contextmanager
 def embedded_relay(folder: Path, *, port: int = 0) -> Iterator[Relay]:
     """Our own, as `p2p-comm relay` starts it: its first line of output says where it listens."""
-    words = [CONSOLE_SCRIPT, "--json", "relay", "--port", str(port), "--memory"]
+    words: list[str | Path] = [CONSOLE_SCRIPT, "--json", "relay", "--port", str(port), "--memory"]
     process = start(words, folder=folder, environment=clean_environment(folder), talks=True)
     try:
         assert process.stdout is not None
@@ -173,6 +173,6 @@ def _name_of_relay(port: int) -> str | None:
 
 @functools.cache
 def _installed(script: str) -> str:
-    """Runs one of the set-up scripts, which does nothing when all is in place; returns the path that it prints."""
+    """Runs a set-up script, which does nothing when all is in place; returns the path that it prints."""
     done = subprocess.run([REPOSITORY / "scripts" / script], stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout.strip()
