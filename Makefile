@@ -18,9 +18,12 @@ TOOLS := $(VENV)/.tools-installed
 NATIVE := $(VENV)/.native-built
 TIMED := scripts/timed.sh
 
-# The interpreter that pyo3 builds for must be the same in every step, or cargo builds pyo3 again at each change of it.
-export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+
+# What pyo3 is built for must be the same in every step, or cargo builds pyo3 again at each change of it: clippy is
+# told what `maturin develop` told cargo.
+AS_MATURIN = PYO3_BUILD_EXTENSION_MODULE=1 \
+	PYO3_CONFIG_FILE=$$(ls -t $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/maturin/pyo3-config-*.txt | head -n 1)
 
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src -type f)
 NEXTEST := $(shell command -v cargo-nextest)
@@ -39,7 +42,7 @@ demo: $(NATIVE)
 
 test: $(TOOLS)
 	@$(TIMED) 'Rust tests' cargo $(if $(NEXTEST),nextest run,test) --locked
-	@$(MAKE) --no-print-directory $(NATIVE)
+	@$(MAKE) --no-print-directory --quiet $(NATIVE)
 	@$(TIMED) 'Python tests' $(BIN)/python -m pytest tests/python
 	@$(TIMED) 'interop tests' $(BIN)/python -m pytest tests/interop
 
@@ -48,8 +51,8 @@ lint: $(TOOLS)
 	@$(TIMED) 'ruff' $(BIN)/ruff check .
 	@$(TIMED) 'ruff format' $(BIN)/ruff format --check .
 	@$(TIMED) 'clippy' cargo clippy --locked --all-targets -- -D warnings
-	@$(TIMED) 'clippy with python' cargo clippy --locked --all-targets --features python -- -D warnings
-	@$(MAKE) --no-print-directory $(NATIVE)
+	@$(MAKE) --no-print-directory --quiet $(NATIVE)
+	@$(AS_MATURIN) $(TIMED) 'clippy with python' cargo clippy --locked --all-targets --features python -- -D warnings
 	@$(TIMED) 'mypy' $(BIN)/mypy
 	@$(TIMED) 'stubtest' $(BIN)/stubtest p2p_comm._native
 	@$(if $(DENY),$(TIMED) 'cargo deny' cargo deny --locked check bans licenses sources,echo 'cargo deny: not installed, not run')
