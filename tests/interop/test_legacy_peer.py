@@ -38,9 +38,7 @@ def test_two_legacy_peers_hold_a_whole_call(pair: tuple[LegacyPeer, LegacyPeer])
     ann, ben = pair
     ann.do("presence")
     ben.do("presence", capabilities=["coding", "research"])
-    seen = wait_until(
-        lambda: [line for line in ann.do("list") if line["agentId"] == ben.agent_id], "ann to see ben"
-    )
+    seen = wait_until(lambda: [line for line in ann.do("list") if line["agentId"] == ben.agent_id], "ann to see ben")
     assert seen[0]["pubkey"] == ben.pubkey
     assert seen[0]["capabilities"] == ["coding", "research"]
 

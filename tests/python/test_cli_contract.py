@@ -44,7 +44,7 @@ def test_status_has_its_shape(home: Home) -> None:
     check(status, shapes.STATUS)
     assert status["agent"]["id"] == home.agent_id
     assert status["agent"]["capabilities"] == ["coding", "research"]
-    assert Path(status["agent"]["home"]) == home.folder
+    assert Path(status["agent"]["home"]) == home.folder.resolve()
     assert len(status["relays"]) == 1
     assert (status["calls"], status["unread"]) == ([], 0)
     wait_until(lambda: home.ok("status")["connected"], "the relay to be connected")
@@ -139,7 +139,7 @@ def test_contacts_and_doctor_have_their_shapes(agents: Agents) -> None:
     assert (line["contact"], line["pinned"]) == ("bobby", True)
     assert alice.ok("call", "bobby")["peer"]["tier"] == "contact"
     alice.ok("contacts", "remove", "bobby")
-    assert alice.ok("contacts", "list")["contacts"] == []
+    assert "bobby" not in [contact["name"] for contact in alice.ok("contacts", "list")["contacts"]]
     examined = alice.run("doctor")
     check(examined.out, shapes.DOCTOR)
     assert examined.exit == (0 if examined.out["ok"] else 1)
@@ -362,9 +362,7 @@ def test_an_agent_that_nobody_announced_is_unknown(home: Home) -> None:
     home.fails("unknown-agent", "call", "nobody-of-this-name", "API design")
 
 
-def test_an_agent_id_that_two_keys_claim_is_ambiguous_until_one_is_pinned(
-    relay_url: str, new_home: NewHome
-) -> None:
+def test_an_agent_id_that_two_keys_claim_is_ambiguous_until_one_is_pinned(relay_url: str, new_home: NewHome) -> None:
     caller = new_home("caller", relay_url)
     label = f"twin-{caller.agent_id}"
     twins = [new_home(label, relay_url, unique=False) for _ in range(2)]
@@ -390,9 +388,7 @@ def test_a_second_call_to_a_legacy_peer_is_refused(agents: Agents) -> None:
     alice.fails("peer-busy", "call", str(bob.agent_id), "something else")
 
 
-def test_a_blocked_agent_is_not_called_and_does_not_ring(
-    agents: Agents, relay_url: str, new_home: NewHome
-) -> None:
+def test_a_blocked_agent_is_not_called_and_does_not_ring(agents: Agents, relay_url: str, new_home: NewHome) -> None:
     alice, bob = agents
     carol = new_home("carol", relay_url)
     key = bob.ok("status")["agent"]["pubkey"]
@@ -438,15 +434,21 @@ def test_the_key_is_never_sent_as_a_file(agents: Agents, tmp_path: Path) -> None
     assert alice.messages(outgoing) == []
 
 
-def test_values_that_cannot_be_are_refused(home: Home) -> None:
-    home.fails("invalid-value", "contacts", "add", "bob", "not-a-key")
-    home.fails("invalid-value", "contacts", "block", "npub1notakey")
+def test_values_that_cannot_be_are_refused(agents: Agents) -> None:
+    alice, bob = agents
+    alice.fails("invalid-value", "config", "set", "max_calls", "0")
+    alice.fails("invalid-value", "config", "set", "no_such_setting", "1")
+    connect(alice, bob)
+    # Nobody can know whether a legacy peer has a message.
+    alice.fails("invalid-value", "send", "hello", "--wait=delivered")
+
+
+def test_relays_that_cannot_be_are_refused(new_home: NewHome) -> None:
+    new_home("odd", "ftp://not.a.relay").fails("invalid-value", "status")
 
 
 @pytest.mark.parametrize("words", [("list",), ("call", "somebody", "API design")])
-def test_without_any_relay_a_command_that_needs_one_exits_3(
-    new_home: NewHome, words: tuple[str, ...]
-) -> None:
+def test_without_any_relay_a_command_that_needs_one_exits_3(new_home: NewHome, words: tuple[str, ...]) -> None:
     home = new_home("alone", NO_RELAY)
     home.fails("relays-unreachable", *words, exit=3)
 

@@ -76,8 +76,7 @@ def test_two_agents_hold_a_whole_conversation_by_shell_commands(agents: Agents, 
     assert told_by_alice == told_by_bob
     assert [kind for _, kind, _ in told_by_alice] == ["text", "text", "file", "file", "escalation"]
     for transcript in (ended["transcript"], other):
-        assert transcript["caller"]["id"] == alice.agent_id
-        assert transcript["callee"]["id"] == bob.agent_id
+        assert (transcript["caller"], transcript["callee"]) == (alice.agent_id, bob.agent_id)
         assert transcript["message_count"] == 5
     assert bob.ok("end", "--call", ringing["call"])["already"] is True
 
@@ -193,9 +192,7 @@ def test_a_ring_while_the_daemon_was_down_is_told_after_its_start(agents: Agents
     assert told["topic"] == "are you there?"
 
 
-def test_with_every_relay_down_a_message_is_queued_and_goes_out_later(
-    tmp_path: Path, new_home: NewHome
-) -> None:
+def test_with_every_relay_down_a_message_is_queued_and_goes_out_later(tmp_path: Path, new_home: NewHome) -> None:
     folder = tmp_path / "relay"
     with relays.pypi_relay(folder) as relay:
         alice, bob = new_home("alice", relay.url), new_home("bob", relay.url)

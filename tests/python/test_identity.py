@@ -57,7 +57,7 @@ def test_the_deployed_agents_variable_names_the_home_too(home: Home) -> None:
     home.environment["P2P_IDENTITY_PATH"] = home.environment.pop("P2P_COMM_HOME")
     agent = home.ok("status")["agent"]
     assert agent["pubkey"] == PUBLIC
-    assert Path(agent["home"]) == home.folder
+    assert Path(agent["home"]) == home.folder.resolve()
 
 
 def test_an_identity_truncated_anywhere_is_damaged_and_stays_as_it_is(home: Home) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
@@ -105,7 +104,7 @@ class Home:
         assert outcome.exit == 0, f"{self.agent_id}: {words}: {outcome}"
         return outcome.out
 
-    def fails(self, code: str, *words: str, exit: int = 1, **options: Any) -> Json:  # noqa: A002 (it is the exit code)
+    def fails(self, code: str, *words: str, exit: int = 1, **options: Any) -> Json:
         """Runs a command that must fail with this error code and exit code; returns the error."""
         outcome = self.run(*words, **options)
         assert set(outcome.out) == {"error"}, f"{self.agent_id}: {words}: {outcome}"
@@ -189,9 +188,9 @@ class Home:
             wait_until(lambda: not is_alive(pid), "the daemon to be gone")
 
     def _pid_in_lock(self) -> int | None:
-        with suppress(FileNotFoundError):
-            number = re.search(r"\d+", (self.state / "daemon.lock").read_text())
-            return int(number.group()) if number else None
+        # The file is there without a word after an orderly stop.
+        with suppress(FileNotFoundError, ValueError):
+            return int(json.loads((self.state / "daemon.lock").read_text())["pid"])
         return None
 
 

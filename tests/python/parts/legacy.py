@@ -50,13 +50,13 @@ class LegacyPeer:
         assert "error" in reply, f"{self.agent_id}: {verb} succeeded: {reply}"
         return str(reply["error"])
 
-    def payload(self, type: str, *, timeout: float = DEADLINE_S, **fields: Any) -> Json:  # noqa: A002 (the wire's word)
+    def payload(self, type: str, *, timeout: float = DEADLINE_S, **fields: Any) -> Json:
         """Waits for the next payload of this type with these fields; adds `from` and `event_id` to it."""
         wanted = {"type": type, **{_wire(name): value for name, value in fields.items()}}
         event = self.event("payload", timeout=timeout, payload=wanted)
         return {**event["payload"], "from": event["from"], "event_id": event["id"]}
 
-    def payloads(self, type: str | None = None) -> list[Json]:  # noqa: A002 (the wire's word)
+    def payloads(self, type: str | None = None) -> list[Json]:
         """All payloads so far that `payload` has not returned yet, of one type or of all."""
         self._drain()
         seen = [event["payload"] for event in self._events if event["event"] == "payload"]
@@ -110,9 +110,7 @@ class LegacyPeer:
 
 
 @contextmanager
-def legacy_peer(
-    folder: Path, relay_url: str, agent_id: str, *, secret: str | None = None
-) -> Iterator[LegacyPeer]:
+def legacy_peer(folder: Path, relay_url: str, agent_id: str, *, secret: str | None = None) -> Iterator[LegacyPeer]:
     """Runs a legacy peer on one relay, with a new key unless `secret` (hex) is given."""
     words: list[str | Path] = [_node(), PROGRAM, relay_url, agent_id, *([secret] if secret else [])]
     process = start(words, folder=folder, environment=clean_environment(folder), talks=True)

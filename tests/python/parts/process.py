@@ -106,7 +106,5 @@ def is_alive(pid: int) -> bool:
 
 def command_line(pid: int) -> str:
     """The words that a process was started with; empty when it is gone."""
-    listing = subprocess.run(
-        ["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
+    listing = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return listing.stdout.strip()

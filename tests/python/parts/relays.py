@@ -6,7 +6,6 @@ free port; to start a relay again where one has stopped, give the port and the f
 
 from __future__ import annotations
 
-import functools
 import http.client
 import json
 import socket
@@ -17,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 from parts.process import GRACE_S, REPOSITORY, clean_environment, end, last_words, start, wait_until
@@ -130,9 +130,7 @@ def rs_relay(folder: Path, *, port: int = 0) -> Iterator[Relay]:
 
 
 @contextmanager
-def _listening(
-    command: Callable[[Mapping[str, object]], list[str]], folder: Path, port: int
-) -> Iterator[Relay]:
+def _listening(command: Callable[[Mapping[str, object]], list[str]], folder: Path, port: int) -> Iterator[Relay]:
     """Runs the command on `port`, or on a free one, and yields once the relay answers there by its name."""
     folder.mkdir(parents=True, exist_ok=True)
     for _ in range(1 if port else BIND_ATTEMPTS):
@@ -141,16 +139,17 @@ def _listening(
         words = command({"name": name, "port": chosen, "folder": folder, "largest": LARGEST_EVENT})
         process = start(words, folder=folder, environment=clean_environment(folder))
         try:
-            wait_until(
-                lambda: process.poll() is not None or _name_of_relay(chosen) == name,  # noqa: B023 (called here)
-                "the relay to answer",
-            )
+            wait_until(partial(_ended_or_answers, process, name, chosen), "the relay to answer")
             if process.poll() is None:
                 yield Relay(f"ws://127.0.0.1:{chosen}", chosen, folder)
                 return
         finally:
             end(process)
     raise AssertionError(f"the relay did not start; its last words: {last_words(folder)}")
+
+
+def _ended_or_answers(process: subprocess.Popen[str], name: str, port: int) -> bool:
+    return process.poll() is not None or _name_of_relay(port) == name
 
 
 def _free_port() -> int:
@@ -161,9 +160,7 @@ def _free_port() -> int:
 
 def _name_of_relay(port: int) -> str | None:
     """What the relay on this port calls itself (NIP-11); None while nobody answers."""
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/", headers={"Accept": "application/nostr+json"}
-    )
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Accept": "application/nostr+json"})
     try:
         with urllib.request.urlopen(request, timeout=GRACE_S) as answer:
             return str(json.load(answer).get("name"))
@@ -171,7 +168,7 @@ def _name_of_relay(port: int) -> str | None:
         return None
 
 
-@functools.cache
+@cache
 def _installed(script: str) -> str:
     """Runs a set-up script, which does nothing when all is in place; returns the path that it prints."""
     done = subprocess.run([REPOSITORY / "scripts" / script], stdout=subprocess.PIPE, text=True, check=True)

@@ -26,9 +26,7 @@ def check(value: Any, shape: Shape, *, at: str = "$") -> None:
             check(item, shape[0], at=f"{at}[{number}]")
     else:
         alternatives = shape if isinstance(shape, tuple) else (shape,)
-        assert any(_fits(value, alternative) for alternative in alternatives), (
-            f"{at}: {value!r} is not {shape}"
-        )
+        assert any(_fits(value, alternative) for alternative in alternatives), f"{at}: {value!r} is not {shape}"
 
 
 def _fits(value: Any, shape: Shape) -> bool:
@@ -69,8 +67,8 @@ def npub(value: Any) -> bool:
 
 
 PEER = {
-    "id": (str, None),
-    "name": (str, None),
+    "id": str,
+    "name": str,
     "pubkey": key,
     "npub": npub,
     "tier": {"contact", "known", "stranger"},
@@ -80,7 +78,7 @@ CALL = {
     "state": {"ringing", "connected", "ended"},
     "direction": {"in", "out"},
     "peer": PEER,
-    "topic": (str, None),
+    "topic": str,
     "protocol": {"v2", "legacy"},
     "away": bool,
     "started_at": time,
@@ -97,7 +95,7 @@ MESSAGE = {
     "from": {"me", "peer", "owner"},
     "peer": key,
     "kind": {"text", "file", "escalation", "system"},
-    "text": (str, None),
+    "text": str,
     "file": ({"name": str, "size": int, "mime": str, "sha256": key, "path": (str, None)}, None),
     "at": time,
     "state": {"queued", "relayed", "delivered", "read", "failed", "received"},
@@ -105,12 +103,12 @@ MESSAGE = {
 }
 TRANSCRIPT = {
     "call": str,
-    "caller": PEER,
-    "callee": PEER,
-    "topic": (str, None),
+    "caller": str,
+    "callee": str,
+    "topic": str,
     "started_at": time,
     "ended_at": (time, None),
-    "duration_s": (float, None),
+    "duration_s": float,
     "message_count": int,
     "messages": [MESSAGE],
 }
@@ -136,7 +134,7 @@ LIST = {
     "agents": [
         {
             "id": str,
-            "name": (str, None),
+            "name": str,
             "pubkey": key,
             "npub": npub,
             "capabilities": [str],
@@ -150,12 +148,16 @@ LIST = {
 }
 TICKET = {
     "ticket": str,
+    "call": (str, None),
+    "question": str,
+    "options": [str],
     "state": {"waiting", "answered", "expired", "no-owner"},
     "answer": (str, None),
-    "channels": list,
+    "channels": [{"channel": str, "ok": bool, "error": (str, None)}],
+    "at": time,
 }
 END = {"call": CALL, "already": bool, "transcript": TRANSCRIPT}
-INBOX = {"ringing": [CALL], "unread": [MESSAGE], "missed": [CALL], "answers": list, "queue": [CALL]}
+INBOX = {"ringing": [CALL], "unread": [MESSAGE], "missed": [CALL], "answers": [TICKET], "queue": [CALL]}
 MESSAGES = {"cursor": int, "messages": [MESSAGE]}
 CALLS = {"calls": [CALL]}
 CALL_EVENT = {"cursor": int, "kind": str, "at": time, "call": str, "call_state": CALL}
