@@ -5,6 +5,7 @@ mod ids;
 pub mod legacy;
 mod names;
 pub mod presence;
+pub mod text;
 mod time;
 mod words;
 
