@@ -6,6 +6,7 @@ mod ids;
 pub mod legacy;
 mod names;
 pub mod presence;
+pub mod text;
 mod time;
 mod words;
 
