@@ -4,9 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::EventKind;
-use super::types::MessageState;
-use crate::proto::{CallId, MessageId, TicketId};
+use crate::proto::{CallId, EventKind, MessageId, MessageState, TicketId};
 
 /// The consumer that `wait` continues when no other is named.
 pub const DEFAULT_CONSUMER: &str = "cli";

@@ -13,13 +13,17 @@ pub mod types;
 
 pub use command::{Command, ContactEdit, DEFAULT_CONSUMER};
 pub use error::{Error, ErrorKind};
-pub use event::{Event, EventKind, KeyChanged, RelayNote};
+pub use event::{Event, KeyChanged, RelayNote};
 pub use reply::{
     AgentList, AgentSelf, CallReply, Calls, Contacts, DaemonInfo, Done, EndReply, Inbox, MessageReply,
     Messages, OutboxCount, Reply, Status, TicketReply, WaitReply,
 };
 pub use time::Time;
 pub use types::{
-    AgentEntry, Call, CallState, Channel, Contact, Direction, EndReason, File, Message, MessageKind,
-    MessageState, Peer, Protocol, RelayAuth, RelayStatus, Sender, Ticket, TicketState, Tier, Transcript,
+    AgentEntry, Call, Channel, Contact, File, Message, Peer, RelayAuth, RelayStatus, Ticket, Transcript,
+};
+
+pub use crate::proto::{
+    CallState, Direction, EndReason, EventKind, MessageKind, MessageState, Protocol, Sender, TicketState,
+    Tier,
 };

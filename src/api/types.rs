@@ -3,29 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Time;
-use crate::proto::{CallId, MessageId, PublicKey, TicketId};
-
-/// How far a peer is trusted. Decided by the user and by history, never by what the peer says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tier {
-    /// Nobody we know.
-    Stranger,
-    /// A call with this key was once accepted.
-    Known,
-    /// In the user's contacts.
-    Contact,
-}
-
-/// Which dialect of the wire protocol a peer or a call speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// What `openclaw-p2p` 0.1 to 0.3 speaks: NIP-04 JSON in kind 4.
-    Legacy,
-    /// Gift-wrapped signalling and sealed session frames.
-    V2,
-}
+use crate::proto::{
+    CallId, CallState, Direction, EndReason, MessageId, MessageKind, MessageState, Protocol, PublicKey,
+    Sender, TicketId, TicketState, Tier,
+};
 
 /// The other end of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,48 +21,6 @@ pub struct Peer {
     pub npub: String,
     /// How far it is trusted.
     pub tier: Tier,
-}
-
-/// Where a call is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CallState {
-    /// Somebody has to answer.
-    Ringing,
-    /// Messages flow.
-    Connected,
-    /// Over; `end_reason` says how.
-    Ended,
-}
-
-/// Who placed the call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// The peer called.
-    In,
-    /// We called.
-    Out,
-}
-
-/// Why a call is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EndReason {
-    /// One side ended a connected call.
-    Completed,
-    /// The callee declined.
-    Rejected,
-    /// The callee has no room for another call.
-    Busy,
-    /// The caller took the ring back.
-    Cancelled,
-    /// Nobody answered within the ring time.
-    NoAnswer,
-    /// The peer is gone, or began another call in place of this one.
-    Lost,
-    /// It could not be placed: every relay refused it.
-    Failed,
 }
 
 /// A call.
@@ -113,50 +52,6 @@ pub struct Call {
     pub reason: Option<String>,
     /// How many messages it holds, both directions.
     pub messages: u64,
-}
-
-/// Who said it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Sender {
-    /// This agent.
-    Me,
-    /// The other agent.
-    Peer,
-    /// The human owner, answering an escalation.
-    Owner,
-}
-
-/// What a message is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MessageKind {
-    /// Words.
-    Text,
-    /// A file; `file` describes it.
-    File,
-    /// A question to the sender's human owner, told to the peer.
-    Escalation,
-    /// Something the system notes in the transcript.
-    System,
-}
-
-/// How far a message has come. The words are promises: see `docs/guarantees.md`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MessageState {
-    /// Committed here.
-    Queued,
-    /// At least one relay said OK.
-    Relayed,
-    /// The peer's daemon committed it, and its acknowledgement arrived.
-    Delivered,
-    /// The peer's application took it.
-    Read,
-    /// It will not arrive; `reason` says why.
-    Failed,
-    /// It came from the peer.
-    Received,
 }
 
 /// A file in a message.
@@ -274,20 +169,6 @@ pub struct RelayStatus {
     pub auth: RelayAuth,
     /// What went wrong last.
     pub error: Option<String>,
-}
-
-/// Where a question to the owner stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TicketState {
-    /// The owner was asked.
-    Waiting,
-    /// The owner decided.
-    Answered,
-    /// Nobody decided in time. Never a yes.
-    Expired,
-    /// No owner channel is configured.
-    NoOwner,
 }
 
 /// A question to the owner.

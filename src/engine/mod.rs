@@ -2,4 +2,4 @@
 
 mod handle;
 
-pub use handle::{Handle, Request};
+pub use handle::{Handle, Request, Submitted};

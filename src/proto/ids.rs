@@ -28,6 +28,12 @@ pub type MessageId = Hex<16>;
 /// One question to the owner, 4 bytes: short, because a human types it.
 pub type TicketId = Hex<4>;
 
+impl<const N: usize> Default for Hex<N> {
+    fn default() -> Self {
+        Self([0; N])
+    }
+}
+
 impl<const N: usize> fmt::Display for Hex<N> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
