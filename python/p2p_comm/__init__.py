@@ -146,16 +146,19 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """Loads a name's module on first use (PEP 562)."""
-    from importlib import import_module
+# To a type checker, a function of this name would make every name a name of this package.
+if not TYPE_CHECKING:
 
-    module = next((module for module, names in _MODULES.items() if name in names), None)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f".{module}", __name__), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        """Loads a name's module on first use (PEP 562)."""
+        from importlib import import_module
+
+        module = next((module for module, names in _MODULES.items() if name in names), None)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object = getattr(import_module(f".{module}", __name__), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from fake_daemon import FakeDaemon, call, ended, message, ringing
 
 from p2p_comm import Agent, Call, CallInfo, Ended, IncomingCall, Message
 from p2p_comm._wire import decode
+from parts.fake_daemon import FakeDaemon, call, ended, message, ringing
 
 ITEMS = 3_000
 PATIENCE_S = 0.002

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_daemon import FakeDaemon, Refusal, ended, message, ringing
 
 from p2p_comm import (
     Agent,
@@ -27,6 +26,7 @@ from p2p_comm import (
     Unavailable,
 )
 from p2p_comm.testing import LocalNetwork
+from parts.fake_daemon import FakeDaemon, Refusal, ended, message, ringing
 
 EXITS = 25
 """How often a busy interpreter is ended: a runtime that is not stopped died in 1 of 10."""
@@ -275,10 +275,14 @@ async def test_leaving_ends_the_calls_that_were_opened_and_no_others(daemon: Fak
 
 async def test_an_error_in_the_body_still_leaves_in_order(daemon: FakeDaemon) -> None:
     daemon.replies["call"] = ringing(direction="out")
-    with pytest.raises(ZeroDivisionError):
+
+    async def fail() -> None:
         async with Agent(home=daemon.home) as agent:
             await agent.call("bob", wait=0)
-            _ = 1 / 0
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
     assert daemon.methods()[-1] == "end"
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_daemon import PEER, call, ended, message, ringing, ticket, transcript
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from p2p_comm._native import ERROR_KINDS, EVENT_KINDS
 from p2p_comm._wire import decode, encode, moment
 from p2p_comm.errors import CLASSES, CallBusy, P2PError, from_wire
 from p2p_comm.events import CALL_EVENT_KINDS, call_event
+from parts.fake_daemon import PEER, call, ended, message, ringing, ticket, transcript
 
 HOSTILE = (
     '<img src=x onerror="fetch(1)">\n> # ![a](http://evil.example/x.png)\n\u202eevil\x1b[2J\n    code\n</bdi><script>'

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_daemon import FakeDaemon, call, ended, message, ringing, transcript
 
 from p2p_comm import Ended, InvalidRequest, Message, Unavailable, sync
 from p2p_comm import agent as agent_module
 from p2p_comm import call as call_module
+from parts.fake_daemon import FakeDaemon, call, ended, message, ringing, transcript
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_every_name_is_there_with_the_same_parameters(asynchronous: type, synchr
     for name, member in there.items():
         twin = here[RENAMED.get(name, name)]
         assert isinstance(twin, property) == isinstance(member, property), name
-        if isinstance(member, property) or name == "__init__" and asynchronous is not agent_module.Agent:
+        if isinstance(member, property) or (name == "__init__" and asynchronous is not agent_module.Agent):
             continue
         parameters = [
             [(each.name, each.kind, each.default) for each in inspect.signature(function).parameters.values()]

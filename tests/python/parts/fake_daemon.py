@@ -133,7 +133,9 @@ class FakeDaemon:
         folder = self.home / "p2p-comm"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._thread.start()
-        self._run(self._serve(folder / "daemon.sock"))
+        socket = folder / "daemon.sock"
+        self._run(self._serve(socket))
+        socket.chmod(0o600)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -164,7 +166,6 @@ class FakeDaemon:
 
     async def _serve(self, path: Path) -> None:
         self._server = await asyncio.start_unix_server(self._connection, path)
-        path.chmod(0o600)
 
     async def _stop(self) -> None:
         assert self._server is not None
@@ -190,8 +191,10 @@ class FakeDaemon:
             while line := await reader.readline():
                 request = json.loads(line)
                 if request["method"] == "cancel":
-                    self.given_up.append(request["params"]["id"])
                     answers[request["params"]["id"]].cancel()
+                    async with self._changed:
+                        self.given_up.append(request["params"]["id"])
+                        self._changed.notify_all()
                 else:
                     answers[request["id"]] = asyncio.create_task(self._answer(request, writer))
         except (asyncio.CancelledError, ConnectionError):
@@ -230,8 +233,8 @@ class FakeDaemon:
             case "await-call":
                 return call(params["call"])
             case "end":
-                id = params.get("call") or "00000000000000c1"
-                return {"call": ended(id), "already": False, "transcript": transcript(call=id)}
+                over = ended(params.get("call") or "00000000000000c1")
+                return {"call": over, "already": False, "transcript": transcript(call=over["call"])}
             case "send":
                 return message(params["text"], **{"from": "me", "state": "queued"})
             case _:
