@@ -1,0 +1,477 @@
+//! One connection's side of the protocol, without the connection: frames and times in, frames and deliveries out.
+//! [`super::actor`] does the input and output.
+//!
+//! Invariants:
+//! * Nothing is delivered that the gate did not admit; nothing admitted is dropped.
+//! * At most one event of ours is with the relay. It leaves the outbox only on the relay's word, or after meeting
+//!   silence too often; whatever ends the connection, it is still the head of the queue.
+//! * Every wait for the relay has a deadline, and every deadline that has passed is gone after [`Conversation::tick`].
+
+use std::time::Duration;
+
+use nostr_sdk::Event;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::auth::{Answer, Auth};
+use super::desk::Link;
+use super::subscription::{Closed, Effects, Subscription, Waiter, claimed_id};
+use super::{Delivery, Leave, Now};
+use crate::api::RelayAuth;
+use crate::proto::EventId;
+use crate::transport::class::Class;
+use crate::transport::frame::Frame;
+use crate::transport::inbound::{Inbound, Outcome, Published};
+use crate::transport::ingest::Verdict;
+
+/// Events with a wrong id or signature on one connection before it is given up: an honest relay checks what it
+/// stores, one of an old version may hold a few.
+const MAX_TAMPERED: u32 = 10;
+
+/// NOTICEs of one minute that are logged; all are counted.
+const NOTICES_LOGGED: u32 = 10;
+
+/// Characters of a relay's words that are kept.
+const MAX_WORDS: usize = 200;
+
+/// Our event that is with the relay.
+struct Flight {
+    id: EventId,
+    sent_at: Instant,
+    decide_by: Instant,
+    /// The relay wants to know us first.
+    unauthenticated: bool,
+}
+
+/// The last ping.
+struct Ping {
+    due: Instant,
+    sent: Option<Now>,
+    answer_by: Option<Instant>,
+}
+
+pub(super) struct Conversation<'a> {
+    link: &'a Link,
+    effects: Effects,
+    subscriptions: Vec<Subscription>,
+    auth: Auth,
+    flight: Option<Flight>,
+    ping: Ping,
+    ping_wanted: bool,
+    tampered: u32,
+    notices: (Instant, u32),
+    stalled_at: Option<Instant>,
+    proven: bool,
+}
+
+impl<'a> Conversation<'a> {
+    /// Begins: subscribes to every class, sends what waits.
+    pub(super) fn new(link: &'a Link, now: Now) -> Self {
+        let cursors = link.desk().cursors;
+        let subscriptions = Class::ALL.map(|class| {
+            Subscription::new(class, class.since(cursors[class as usize], now.unix, &link.tuning))
+        });
+        let mut conversation = Self {
+            link,
+            effects: Effects::default(),
+            subscriptions: subscriptions.into(),
+            auth: Auth::new(),
+            flight: None,
+            ping: Ping { due: now.instant + link.tuning.ping_every, sent: None, answer_by: None },
+            ping_wanted: false,
+            tampered: 0,
+            notices: (now.instant, 0),
+            stalled_at: None,
+            proven: false,
+        };
+        for subscription in &mut conversation.subscriptions {
+            subscription.open(link, now, &mut conversation.effects);
+        }
+        conversation.publish(now);
+        conversation
+    }
+
+    /// The next text frame to write.
+    pub(super) fn next_frame(&mut self) -> Option<String> {
+        self.effects.frames.pop_front()
+    }
+
+    /// Whether a WebSocket ping is to be written.
+    pub(super) fn take_ping(&mut self) -> bool {
+        std::mem::take(&mut self.ping_wanted)
+    }
+
+    /// The next thing to hand over.
+    pub(super) fn next_delivery(&mut self) -> Option<Delivery> {
+        self.effects.deliver.pop_front()
+    }
+
+    pub(super) fn has_deliveries(&self) -> bool {
+        !self.effects.deliver.is_empty()
+    }
+
+    /// Whether the relay has proven to be well: it has told a class to its end.
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// Whether nothing of ours is on its way or waiting.
+    pub(super) fn is_idle(&self) -> bool {
+        self.flight.is_none() && self.link.desk().outbox.is_empty()
+    }
+
+    /// Sends the next event, if the relay is free for it.
+    pub(super) fn publish(&mut self, now: Now) {
+        if self.flight.is_some() {
+            return;
+        }
+        let mut desk = self.link.desk();
+        if desk.pause.until(now.instant).is_some() {
+            return;
+        }
+        let Some(event) = desk.outbox.take() else { return };
+        drop(desk);
+        self.effects.frames.push_back(event.message());
+        self.flight = Some(Flight {
+            id: event.id,
+            sent_at: now.instant,
+            decide_by: now.instant + self.link.tuning.ok_within,
+            unauthenticated: false,
+        });
+    }
+
+    /// Asks for everything stored of a class again.
+    pub(super) fn refresh(&mut self, class: Class, waiter: Waiter, now: Now) {
+        self.subscriptions[class as usize].refresh(self.link, now, Some(waiter), &mut self.effects);
+    }
+
+    /// We read nothing for so long. The relay gets its time again; and as it may have dropped what it could not
+    /// send, it is asked again, but not all the time.
+    pub(super) fn resumed(&mut self, after: Duration, now: Now) {
+        self.extend(after);
+        let tuning = &self.link.tuning;
+        let lately = self.stalled_at.is_some_and(|at| now.instant < at + tuning.stall_repeat);
+        if after < tuning.stall || lately {
+            return;
+        }
+        debug!(?after, "events were left unread; asking for them again");
+        self.stalled_at = Some(now.instant);
+        for subscription in &mut self.subscriptions {
+            subscription.refresh(self.link, now, None, &mut self.effects);
+        }
+    }
+
+    /// Moves every deadline of the relay's: the time was ours.
+    pub(super) fn extend(&mut self, by: Duration) {
+        if let Some(flight) = &mut self.flight {
+            flight.decide_by += by;
+        }
+        if let Some(deadline) = &mut self.ping.answer_by {
+            *deadline += by;
+        }
+        self.auth.extend(by);
+        self.subscriptions.iter_mut().for_each(|subscription| subscription.extend(by));
+    }
+
+    /// When [`Self::tick`] is to be called next.
+    pub(super) fn deadline(&self, now: Now) -> Instant {
+        let pause = if self.flight.is_none() { self.link.desk().pause.until(now.instant) } else { None };
+        self.subscriptions
+            .iter()
+            .map(Subscription::deadline)
+            .chain([pause, self.flight.as_ref().map(|flight| flight.decide_by)])
+            .chain([self.ping.answer_by, self.auth.deadline()])
+            .flatten()
+            .fold(self.ping.due, Instant::min)
+    }
+
+    /// Does what is due.
+    pub(super) fn tick(&mut self, now: Now) -> Result<(), Leave> {
+        if self.ping.answer_by.is_some_and(|by| by <= now.instant) {
+            return Err(Leave::Silent);
+        }
+        if self.ping.due <= now.instant {
+            self.ping_wanted = true;
+            self.ping.due = now.instant + self.link.tuning.ping_every;
+            self.ping.sent = Some(now);
+            self.ping.answer_by.get_or_insert(now.instant + self.link.tuning.pong_within);
+        }
+        if self.auth.deadline().is_some_and(|by| by <= now.instant) {
+            self.auth_decided(false, "no answer to AUTH", now);
+        }
+        for subscription in &mut self.subscriptions {
+            if subscription.tick(self.link, now, &mut self.effects) {
+                self.link.failed(format!("no end of stored events ({})", subscription.class));
+            }
+        }
+        match &self.flight {
+            Some(flight) if flight.decide_by <= now.instant => {
+                if !flight.unauthenticated {
+                    return Err(Leave::Mute);
+                }
+                self.settle(Outcome::Refused { reason: "auth-required: and no challenge came".into() }, now);
+            }
+            Some(_) => {}
+            None => self.publish(now),
+        }
+        Ok(())
+    }
+
+    /// Something came from the relay, whatever it is.
+    pub(super) fn alive(&mut self) {
+        self.ping.answer_by = None;
+    }
+
+    /// The answer to our ping came.
+    pub(super) fn pong(&mut self, now: Now) {
+        let Some(sent) = self.ping.sent.take() else { return };
+        self.measured(now.instant - sent.instant);
+        for subscription in &mut self.subscriptions {
+            subscription.alive(self.link, sent.unix, now, &mut self.effects);
+        }
+    }
+
+    fn measured(&self, round_trip: Duration) {
+        self.link.desk().status.rtt_ms = Some(round_trip.as_secs_f64() * 1_000.0);
+    }
+
+    /// A text frame came.
+    pub(super) fn receive(&mut self, text: &str, now: Now) -> Result<(), Leave> {
+        match Frame::parse(text) {
+            Ok(Frame::Event { subscription, event }) => {
+                return self.event(&subscription, &event, text.len(), now);
+            }
+            Ok(Frame::Ok { id, accepted, message }) => {
+                self.decided(crate::proto::Hex(id.to_bytes()), accepted, &message, now);
+            }
+            Ok(Frame::EndOfStored { subscription }) => self.end_of_stored(&subscription, now),
+            Ok(Frame::Closed { subscription, message }) => self.closed(&subscription, &message, now),
+            Ok(Frame::Auth { challenge }) => self.challenged(&challenge, now),
+            Ok(Frame::Notice { message }) => self.notice(&message, now),
+            Ok(Frame::Other) => {}
+            Err(error) => {
+                self.link.desk().counters.unparsable += 1;
+                debug!(%error, bytes = text.len(), "a frame that is no relay message");
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, id: &str, event: &Event, size: usize, now: Now) -> Result<(), Leave> {
+        let link = self.link;
+        let found = self.subscriptions.iter_mut().find_map(|subscription| {
+            let place = subscription.place(id)?;
+            Some((subscription, place))
+        });
+        let Some((subscription, place)) = found else {
+            link.desk().counters.unknown_subscription += 1;
+            debug!(event = %event.id, "an event for no subscription of ours");
+            return Ok(());
+        };
+        let created_at = event.created_at.as_secs();
+        let verdict = link.gate.admit(&link.relay, subscription.asked(place), event, size, now.unix);
+        let exists = match &verdict {
+            Verdict::Deliver(_) | Verdict::Known => true,
+            Verdict::Rejected(rejection) => rejection.counts_for_paging(),
+        };
+        if exists {
+            subscription.saw(link, place, claimed_id(event), created_at, now);
+        }
+        match verdict {
+            Verdict::Deliver(inbound) => {
+                subscription.take(place, created_at, inbound, now, &mut self.effects)
+            }
+            Verdict::Known => {}
+            Verdict::Rejected(rejection) => {
+                link.desk().counters.count(rejection);
+                debug!(event = %event.id, %rejection, "an event was not let in");
+                if rejection.is_tampering() {
+                    self.tampered += 1;
+                    if self.tampered >= MAX_TAMPERED {
+                        return Err(Leave::Tampered);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end_of_stored(&mut self, id: &str, now: Now) {
+        let authenticating = self.auth.is_pending() || self.auth.state == RelayAuth::Failed;
+        for subscription in &mut self.subscriptions {
+            let proves_nothing = subscription.class.private() && authenticating;
+            if subscription.end_of_stored(self.link, id, proves_nothing, now, &mut self.effects) {
+                self.proven = true;
+                if !proves_nothing {
+                    self.link.desk().status.error = None;
+                }
+            }
+        }
+    }
+
+    fn closed(&mut self, id: &str, message: &str, now: Now) {
+        let unauthenticated = prefix(message) == "auth-required";
+        for subscription in &mut self.subscriptions {
+            if subscription.place(id).is_some() {
+                debug!(class = %subscription.class, message = words(message), "the relay closed a subscription");
+                self.link.failed(format!("subscription closed: {}", words(message)));
+                subscription.was_closed(self.link, id, unauthenticated, now, &mut self.effects);
+            }
+        }
+    }
+
+    fn notice(&mut self, message: &str, now: Now) {
+        self.link.desk().counters.notices += 1;
+        let (begun, count) = &mut self.notices;
+        if now.instant >= *begun + Duration::from_secs(60) {
+            (*begun, *count) = (now.instant, 0);
+        }
+        *count += 1;
+        if *count <= NOTICES_LOGGED {
+            debug!(message = words(message), "notice");
+        }
+    }
+
+    fn challenged(&mut self, challenge: &str, now: Now) {
+        let (link, within) = (self.link, self.link.tuning.ok_within);
+        let pending = self.auth.is_pending();
+        let identity = link.gate.identity();
+        if let Some(message) = self.auth.challenge(identity, &link.relay, challenge, now, within) {
+            self.effects.frames.push_back(message);
+            link.desk().status.auth = self.auth.state;
+        } else if !pending {
+            link.desk().counters.challenges_ignored += 1;
+            debug!("a challenge was not answered: too long, or one too many");
+        }
+    }
+
+    fn auth_decided(&mut self, accepted: bool, message: &str, now: Now) {
+        let (link, within) = (self.link, self.link.tuning.ok_within);
+        let first = self.auth.done_at.is_none();
+        let answer = self.auth.decided(accepted, link.gate.identity(), &link.relay, now, within);
+        link.desk().status.auth = self.auth.state;
+        match answer {
+            Answer::Accepted => {
+                for subscription in &mut self.subscriptions {
+                    // What it did not show before it knew us, it may show now.
+                    if subscription.closed == Closed::Unauthenticated || first && subscription.class.private()
+                    {
+                        subscription.open(link, now, &mut self.effects);
+                    }
+                }
+                if self.flight.as_ref().is_some_and(|flight| flight.unauthenticated) {
+                    self.resend(now);
+                }
+            }
+            Answer::Again(message) => self.effects.frames.push_back(message),
+            Answer::Refused => {
+                debug!(message = words(message), "authentication failed");
+                link.failed(format!("authentication failed: {}", words(message)));
+                if self.flight.as_ref().is_some_and(|flight| flight.unauthenticated) {
+                    self.settle(Outcome::Refused { reason: words(message) }, now);
+                }
+            }
+        }
+    }
+
+    /// The relay decided on an event, ours if it is honest.
+    fn decided(&mut self, id: EventId, accepted: bool, message: &str, now: Now) {
+        if self.auth.is_about(&id) {
+            return self.auth_decided(accepted, message, now);
+        }
+        let link = self.link;
+        let tuning = &link.tuning;
+        let Some(flight) = self.flight.as_mut().filter(|flight| flight.id == id) else {
+            link.desk().counters.stray_ok += 1;
+            debug!(event = %id, "an OK for nothing in flight");
+            return;
+        };
+        let sent_at = flight.sent_at;
+        match prefix(message) {
+            _ if accepted => {
+                self.measured(now.instant - sent_at);
+                self.settle(Outcome::Accepted, now);
+            }
+            "duplicate" => self.settle(Outcome::Accepted, now),
+            "rate-limited" => {
+                let mut desk = link.desk();
+                desk.outbox.put_back();
+                desk.pause.begin(now.instant, tuning.pause_first, tuning.pause_most);
+                desk.status.error = Some(words(message));
+                self.flight = None;
+            }
+            "auth-required" if self.auth.done_at.is_some_and(|done_at| sent_at < done_at) => self.resend(now),
+            "auth-required" if self.auth.is_pending() || !self.auth.is_exhausted() => {
+                flight.unauthenticated = true;
+                flight.decide_by = now.instant + tuning.ok_within;
+            }
+            "error" => {
+                let mut desk = link.desk();
+                desk.status.error = Some(words(message));
+                if desk.outbox.failed(tuning.tries_error) {
+                    desk.pause.begin(now.instant, tuning.pause_first, tuning.pause_most);
+                    self.flight = None;
+                } else {
+                    drop(desk);
+                    self.settle(Outcome::Refused { reason: words(message) }, now);
+                }
+            }
+            _ => self.settle(Outcome::Refused { reason: words(message) }, now),
+        }
+    }
+
+    /// The event in flight is done with.
+    fn settle(&mut self, outcome: Outcome, now: Now) {
+        let Some(flight) = self.flight.take() else { return };
+        let mut desk = self.link.desk();
+        desk.outbox.settle();
+        desk.pause.end();
+        match &outcome {
+            Outcome::Accepted => {}
+            other => debug!(event = %flight.id, outcome = ?other, "an event of ours was not taken"),
+        }
+        drop(desk);
+        self.published(flight.id, outcome);
+        self.publish(now);
+    }
+
+    fn resend(&mut self, now: Now) {
+        self.flight = None;
+        self.link.desk().outbox.put_back();
+        self.publish(now);
+    }
+
+    fn published(&mut self, id: EventId, outcome: Outcome) {
+        let published = Published { relay: self.link.relay.clone(), id, outcome };
+        self.effects.deliver.push_back(Delivery::Inbound(Inbound::Published(published)));
+    }
+
+    /// The connection is over: what was held back goes out, what was in flight goes back.
+    pub(super) fn end(&mut self, leave: &Leave) {
+        for subscription in &mut self.subscriptions {
+            subscription.release(&mut self.effects);
+        }
+        let Some(flight) = self.flight.take() else { return };
+        let mut desk = self.link.desk();
+        if flight.unauthenticated || leave.is_ours() {
+            desk.outbox.put_back();
+            return;
+        }
+        let given_up = desk.outbox.unanswered(self.link.tuning.tries_unanswered);
+        drop(desk);
+        if let Some(id) = given_up {
+            debug!(event = %id, "an event of ours met only silence");
+            self.published(id, Outcome::Unanswered);
+        }
+    }
+}
+
+/// The machine-readable word before the colon of an OK's or CLOSED's message.
+fn prefix(message: &str) -> &str {
+    message.split_once(':').map_or("", |(prefix, _)| prefix)
+}
+
+/// A relay's words, shortened.
+fn words(message: &str) -> String {
+    message.chars().take(MAX_WORDS).collect()
+}

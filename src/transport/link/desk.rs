@@ -1,0 +1,134 @@
+//! What a link's actor and the pool share: the queue of events to publish, and how the link is.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::outbox::Outbox;
+use crate::api::{RelayAuth, RelayStatus};
+use crate::transport::class::Class;
+use crate::transport::ingest::{Gate, Rejection};
+use crate::transport::tuning::Tuning;
+use crate::transport::url::RelayId;
+
+/// One relay, as its actor and the pool know it.
+pub(in crate::transport) struct Link {
+    pub relay: RelayId,
+    pub gate: Arc<Gate>,
+    pub tuning: Arc<Tuning>,
+    /// Wakes the actor when something was queued.
+    pub queued: Notify,
+    desk: Mutex<Desk>,
+}
+
+impl Link {
+    pub(in crate::transport) fn new(
+        relay: RelayId,
+        gate: Arc<Gate>,
+        tuning: Arc<Tuning>,
+        cursors: [Option<u64>; Class::ALL.len()],
+    ) -> Self {
+        let desk = Mutex::new(Desk::new(&relay, cursors));
+        Self { relay, gate, tuning, queued: Notify::new(), desk }
+    }
+
+    /// Never held across an await. What it guards is consistent after each statement, so a panic elsewhere does
+    /// not make it unusable.
+    pub(in crate::transport) fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn failed(&self, error: impl Into<String>) {
+        self.desk().status.error = Some(error.into());
+    }
+}
+
+/// The shared part of a link's state.
+pub(in crate::transport) struct Desk {
+    pub outbox: Outbox,
+    pub pause: Pause,
+    pub status: RelayStatus,
+    /// Up to where each class is journalled.
+    pub cursors: [Option<u64>; Class::ALL.len()],
+    /// Which classes were told to their end since the start.
+    pub synced: [bool; Class::ALL.len()],
+    pub counters: Counters,
+}
+
+impl Desk {
+    fn new(relay: &RelayId, cursors: [Option<u64>; Class::ALL.len()]) -> Self {
+        let status = RelayStatus {
+            url: relay.as_str().to_owned(),
+            connected: false,
+            rtt_ms: None,
+            auth: RelayAuth::None,
+            error: None,
+        };
+        Self {
+            outbox: Outbox::default(),
+            pause: Pause::default(),
+            status,
+            cursors,
+            synced: [false; Class::ALL.len()],
+            counters: Counters::default(),
+        }
+    }
+}
+
+/// How long to leave a relay in peace that asked for it. Outlives the connection: a new one has the same budget.
+#[derive(Debug, Default)]
+pub(in crate::transport) struct Pause {
+    wait: Duration,
+    until: Option<Instant>,
+}
+
+impl Pause {
+    /// Doubles the wait and begins it.
+    pub(super) fn begin(&mut self, now: Instant, first: Duration, most: Duration) {
+        self.wait = (self.wait * 2).clamp(first, most);
+        self.until = Some(now + self.wait);
+    }
+
+    /// The relay takes events again.
+    pub(super) fn end(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The end of the wait, if it is still to come.
+    pub(super) fn until(&self, now: Instant) -> Option<Instant> {
+        self.until.filter(|until| *until > now)
+    }
+}
+
+/// What a link threw away, by reason. Each is also one DEBUG line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it all")]
+pub struct Counters {
+    pub unparsable: u64,
+    pub unknown_subscription: u64,
+    pub not_asked_for: u64,
+    pub too_large: u64,
+    pub from_the_future: u64,
+    pub altered: u64,
+    pub unlabelled: u64,
+    pub undecryptable: u64,
+    pub stray_ok: u64,
+    pub notices: u64,
+    pub challenges_ignored: u64,
+}
+
+impl Counters {
+    pub(super) fn count(&mut self, rejection: Rejection) {
+        let counter = match rejection {
+            Rejection::TooLarge => &mut self.too_large,
+            Rejection::NotAskedFor => &mut self.not_asked_for,
+            Rejection::Future => &mut self.from_the_future,
+            Rejection::AlteredId | Rejection::BadSignature => &mut self.altered,
+            Rejection::Unlabelled => &mut self.unlabelled,
+            Rejection::Undecryptable => &mut self.undecryptable,
+        };
+        *counter += 1;
+    }
+}
