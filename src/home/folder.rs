@@ -24,7 +24,9 @@ pub fn restrict_new_files() {
 pub(super) fn prepare(path: &Path) -> Result<PathBuf, Error> {
     let create = || DirBuilder::new().recursive(true).mode(0o700).create(path);
     let canonical = match fs::canonicalize(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create().and_then(|()| fs::canonicalize(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create().and_then(|()| fs::canonicalize(path))
+        }
         other => other,
     };
     let path = canonical.map_err(|error| unusable(path, &error))?;
@@ -51,7 +53,8 @@ pub(super) fn prepare_private(path: &Path) -> Result<(), Error> {
     }
     check_owner(path, &about)?;
     if about.mode() & OTHERS != 0 {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(|error| unusable(path, &error))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+            .map_err(|error| unusable(path, &error))?;
     }
     Ok(())
 }
@@ -167,7 +170,9 @@ mod tests {
         let wins = std::thread::scope(|scope| {
             let tries: Vec<_> = (0..8u8)
                 .map(|writer| (writer, &path))
-                .map(|(writer, path)| scope.spawn(move || create_atomically(path, &[writer]).map(|()| writer)))
+                .map(|(writer, path)| {
+                    scope.spawn(move || create_atomically(path, &[writer]).map(|()| writer))
+                })
                 .collect();
             tries.into_iter().filter_map(|handle| handle.join().unwrap().ok()).collect::<Vec<_>>()
         });

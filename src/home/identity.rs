@@ -277,8 +277,10 @@ mod tests {
     fn a_file_of_other_shapes_is_refused_and_stays_as_it_is() {
         let (_folder, home) = home();
         let deep = "[".repeat(2_000);
-        let large = format!("{{\"privateKeyHex\":\"{SECRET}\",\"publicKey\":\"{PUBLIC}\"}}{}", " ".repeat(5_000));
-        for text in ["null", "[]", "{}", "{\"privateKeyHex\":1,\"publicKey\":2}", "\u{feff}{}", &deep, &large] {
+        let large =
+            format!("{{\"privateKeyHex\":\"{SECRET}\",\"publicKey\":\"{PUBLIC}\"}}{}", " ".repeat(5_000));
+        for text in ["null", "[]", "{}", "{\"privateKeyHex\":1,\"publicKey\":2}", "\u{feff}{}", &deep, &large]
+        {
             put(&home, text.as_bytes(), 0o600);
             assert_eq!(refused(&home), ErrorKind::IdentityDamaged, "{text:.40}");
         }

@@ -27,7 +27,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use self::folder::{restrict_new_files, write_atomically};
-pub use self::lock::{HomeLock, Holder, StartLock};
+pub use self::lock::{Holder, HomeLock, StartLock};
 pub use self::settings::Settings;
 use crate::api::{Error, ErrorKind};
 
@@ -120,8 +120,11 @@ impl Home {
         let user = rustix::process::geteuid().as_raw();
         let name = format!("p2p-comm-{user}/{:016x}.sock", fnv1a(self.path.as_os_str().as_encoded_bytes()));
         let candidates = [run_time.map(PathBuf::from), Some(env::temp_dir()), Some(PathBuf::from("/tmp"))];
-        let Some(path) =
-            candidates.into_iter().flatten().map(|folder| folder.join(&name)).find(|path| fits_a_socket(path))
+        let Some(path) = candidates
+            .into_iter()
+            .flatten()
+            .map(|folder| folder.join(&name))
+            .find(|path| fits_a_socket(path))
         else {
             return Err(Error::new(
                 ErrorKind::UnsafeHome,

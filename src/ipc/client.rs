@@ -181,11 +181,8 @@ impl Drop for InFlight<'_> {
         let unanswered = lock(&self.client.waiting).replies.remove(&self.id).is_some();
         if unanswered && self.sent {
             // A full queue means that the daemon reads nothing; it gives the wait up by the wait's own time.
-            let _ = self.client.requests.try_send(wire::request_line(
-                None,
-                "cancel",
-                &json!({"id": self.id}),
-            ));
+            let _ =
+                self.client.requests.try_send(wire::request_line(None, "cancel", &json!({"id": self.id})));
         }
     }
 }

@@ -39,6 +39,20 @@ pub fn quote_lines(text: &str, prefix: &str) -> String {
     quoted
 }
 
+/// `text` with its lines and marks kept, and nothing in it that controls, hides or reorders: the last door before a
+/// terminal, for text that is ours but may carry a piece of somebody else's.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character != '\n' && is_deceptive(character) {
+            push_code(character, &mut printable);
+        } else {
+            printable.push(character);
+        }
+    }
+    printable
+}
+
 fn escape_into(text: &str, out: &mut String) {
     for character in text.chars() {
         match character {
@@ -83,14 +97,19 @@ mod tests {
 
     #[test]
     fn plain_words_of_any_alphabet_are_left_alone() {
-        for text in ["Hello, world!", "über \"quoted\" 'text'", "日本語 — العربية — עברית", "a🙂b", "{\"a\": [1]}"] {
+        for text in
+            ["Hello, world!", "über \"quoted\" 'text'", "日本語 — العربية — עברית", "a🙂b", "{\"a\": [1]}"]
+        {
             assert_eq!(quote(text), format!("«{text}»"));
         }
     }
 
     #[test]
     fn whatever_controls_a_terminal_is_escaped() {
-        assert_eq!(quote("\u{1b}[31mred\u{1b}]8;;http://x\u{7}"), "«\\u{1b}[31mred\\u{1b}]8;;http://x\\u{7}»");
+        assert_eq!(
+            quote("\u{1b}[31mred\u{1b}]8;;http://x\u{7}"),
+            "«\\u{1b}[31mred\\u{1b}]8;;http://x\\u{7}»"
+        );
         assert_eq!(quote("\u{9b}2J\u{7f}\r\n\t"), "«\\u{9b}2J\\u{7f}\\r\\n\\t»");
         assert_eq!(quote("\u{202e}abc\u{2066}\u{200b}\u{feff}"), "«\\u{202e}abc\\u{2066}\\u{200b}\\u{feff}»");
         assert_eq!(quote("\u{e0041}\u{e0042}\u{fe0f}"), "«\\u{e0041}\\u{e0042}\\u{fe0f}»");
@@ -104,7 +123,10 @@ mod tests {
 
     #[test]
     fn every_line_of_a_block_carries_the_prefix() {
-        assert_eq!(quote_lines("one\ntwo\r\n\nfour\u{2028}x", "| "), "| one\n| two\\r\n| \n| four\\u{2028}x\n");
+        assert_eq!(
+            quote_lines("one\ntwo\r\n\nfour\u{2028}x", "| "),
+            "| one\n| two\\r\n| \n| four\\u{2028}x\n"
+        );
     }
 
     proptest! {

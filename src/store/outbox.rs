@@ -42,6 +42,14 @@ impl Store {
         })
     }
 
+    /// Whether an event waits for a relay.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn is_queued(&self, event: &EventId) -> Result<bool> {
+        Ok(self.query_one("SELECT 1 FROM outbox WHERE event = ?", [event], |_| Ok(()))?.is_some())
+    }
+
     /// Everything that no relay took yet, in order.
     ///
     /// # Errors

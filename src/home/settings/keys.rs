@@ -56,7 +56,12 @@ pub static KEYS: [Key; 9] = [
     },
     Key {
         remembered: true,
-        ..key("relays", Some("P2P_NOSTR_RELAYS"), "where agents meet, a list of ws:// or wss:// URLs", Kind::Relays)
+        ..key(
+            "relays",
+            Some("P2P_NOSTR_RELAYS"),
+            "where agents meet, a list of ws:// or wss:// URLs",
+            Kind::Relays,
+        )
     },
     Key {
         live: true,
@@ -81,12 +86,16 @@ impl Key {
             Kind::AgentId | Kind::Text => toml::Value::from(text.trim()),
             // One channel may hold commas: a command line, a query.
             Kind::List if self.name == "owner" => toml::Value::Array(
-                Some(text.trim()).filter(|text| !text.is_empty()).map(toml::Value::from).into_iter().collect(),
+                Some(text.trim())
+                    .filter(|text| !text.is_empty())
+                    .map(toml::Value::from)
+                    .into_iter()
+                    .collect(),
             ),
             Kind::List | Kind::Relays => toml::Value::Array(items().map(toml::Value::from).collect()),
-            Kind::Whole(_) => {
-                toml::Value::from(text.trim().parse::<i64>().map_err(|_| "it takes a whole number".to_owned())?)
-            }
+            Kind::Whole(_) => toml::Value::from(
+                text.trim().parse::<i64>().map_err(|_| "it takes a whole number".to_owned())?,
+            ),
         };
         self.check(&value)?;
         Ok(value)
@@ -134,7 +143,9 @@ fn check_relay(value: &toml::Value) -> Result<(), String> {
     check_text(value)?;
     let host = value.as_str().and_then(|url| url.strip_prefix("wss://").or(url.strip_prefix("ws://")));
     match host {
-        Some(host) if !host.is_empty() && !host.starts_with('/') && !host.contains(char::is_whitespace) => Ok(()),
+        Some(host) if !host.is_empty() && !host.starts_with('/') && !host.contains(char::is_whitespace) => {
+            Ok(())
+        }
         _ => Err("a relay is a URL that begins with wss:// or ws://".to_owned()),
     }
 }

@@ -266,7 +266,8 @@ mod tests {
         let (_folder, home) = home("");
         remember(&home, "alice", "Alice", &["x".into()], &["wss://nos.lol".into()]).unwrap();
         remember(&home, "bob", "Bob", &[], &[]).unwrap();
-        let same = load_with(&home, &[], |name| (name == "P2P_AGENT_ID").then(|| "alice".to_owned())).unwrap();
+        let same =
+            load_with(&home, &[], |name| (name == "P2P_AGENT_ID").then(|| "alice".to_owned())).unwrap();
         assert_eq!(same.warnings, Vec::<String>::new());
         assert_eq!(same.settings().name.as_deref(), Some("Alice"));
         let other = load_with(&home, &[], |name| (name == "P2P_AGENT_ID").then(|| "bob".to_owned())).unwrap();

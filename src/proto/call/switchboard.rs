@@ -104,6 +104,13 @@ impl Switchboard {
 
     // ---- restoring ----
 
+    /// Forgets everything that was not persisted.
+    pub fn clear(&mut self) {
+        self.calls.clear();
+        self.rooms.clear();
+        self.outputs.clear();
+    }
+
     /// Takes a call as it was persisted, with the entries held back in it.
     pub fn restore(&mut self, call: Call, held_back: impl IntoIterator<Item = (MessageId, Option<u64>)>) {
         self.rooms.insert((call.peer, call.room.clone()), call.id);
