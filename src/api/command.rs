@@ -4,8 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::EventKind;
-use crate::proto::{CallId, MessageId, MessageState, TicketId};
+use crate::proto::{CallId, EventKind, MessageId, MessageState, TicketId};
 
 /// The consumer that `wait` continues when no other is named.
 pub const DEFAULT_CONSUMER: &str = "cli";

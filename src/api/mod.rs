@@ -13,7 +13,7 @@ pub mod types;
 
 pub use command::{Command, ContactEdit, DEFAULT_CONSUMER};
 pub use error::{Error, ErrorKind};
-pub use event::{Event, EventKind, KeyChanged, RelayNote};
+pub use event::{Event, KeyChanged, RelayNote};
 pub use reply::{
     AgentList, AgentSelf, CallReply, Calls, Contacts, DaemonInfo, Done, EndReply, Inbox, MessageReply,
     Messages, OutboxCount, Reply, Status, TicketReply, WaitReply,
@@ -24,5 +24,6 @@ pub use types::{
 };
 
 pub use crate::proto::{
-    CallState, Direction, EndReason, MessageKind, MessageState, Protocol, Sender, TicketState, Tier,
+    CallState, Direction, EndReason, EventKind, MessageKind, MessageState, Protocol, Sender, TicketState,
+    Tier,
 };

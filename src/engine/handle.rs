@@ -31,9 +31,34 @@ impl Handle {
     /// # Errors
     /// What the command answers with; `daemon-unreachable` if the engine has stopped.
     pub async fn ask(&self, command: Command) -> Result<Reply, Error> {
+        self.submit(command).await?.reply().await
+    }
+
+    /// Hands a command over. Once this returns, the command has its place among the others; its reply is awaited
+    /// apart, so that a caller can keep an order without waiting.
+    ///
+    /// # Errors
+    /// `daemon-unreachable` if the engine has stopped.
+    pub async fn submit(&self, command: Command) -> Result<Submitted, Error> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(Request { command, reply }).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        Ok(Submitted { answer })
+    }
+}
+
+/// A command that the engine has. Dropping it cancels a command that blocks.
+#[derive(Debug)]
+pub struct Submitted {
+    answer: oneshot::Receiver<Result<Reply, Error>>,
+}
+
+impl Submitted {
+    /// Waits for the reply.
+    ///
+    /// # Errors
+    /// What the command answers with; `daemon-unreachable` if the engine has stopped.
+    pub async fn reply(self) -> Result<Reply, Error> {
+        self.answer.await.map_err(|_| stopped())?
     }
 }
 

@@ -1,5 +1,37 @@
 //! L2, the only place where clock, randomness, tasks and state meet: receive → persist → transmit → notify.
+//!
+//! ```text
+//!   commands (Handle) ─┐                                   ┌─► replies
+//!   relays (Pool) ─────┼─► one thread: a batch at a time ──┼─► events published
+//!   owner's channels ──┤    begin · handle · drain · commit└─► waiters woken, owner asked
+//!   clock ─────────────┘
+//! ```
+//!
+//! The engine's thread owns all state: the database, the switchboard, the directory. It takes what waits, up to
+//! [`core::BATCH`] inputs, handles them in one transaction, commits once, and only then lets anything out. So a
+//! burst shares one sync of the disk, and a slow disk stalls neither sockets nor other processes: those are tasks of
+//! the runtime, on the far side of a bounded channel.
+//!
+//! A batch that cannot be committed is rolled back whole: its commands hear why, the switchboard is read again from
+//! the database, and what relays had delivered is asked for again, since no cursor has moved.
+//!
+//! Rooms: `start` (opening a home), `core` (the loop), `commands` with one file a topic (what users ask), `inbound`
+//! (what relays say), `outputs` (what the machines want), `presence`, `files`, `views` (rows to replies).
 
+mod book;
+mod clock;
+mod commands;
+mod core;
+mod files;
 mod handle;
+mod inbound;
+mod outputs;
+mod presence;
+mod seen;
+mod start;
+#[cfg(test)]
+mod tests;
+mod views;
 
-pub use handle::{Handle, Request};
+pub use handle::{Handle, Request, Submitted};
+pub use start::{Engine, Options};

@@ -1,1 +1,132 @@
-//! L2: the human owner.
+//! L2, the human owner: which questions are open, and the channels that carry them.
+//!
+//! A question goes to every configured channel, in order, each with what became of it. A channel carries the
+//! question as JSON and never on a command line or in a URL. Only a channel that the user configured, or the user at
+//! a terminal, brings a decision; silence is *no decision*, never a yes.
+//!
+//! * `exec:program` — runs the program, without a shell, with the question as one JSON object on its standard input.
+//!   If it prints a JSON object with `"answer"`, that is the owner's decision.
+//! * `https://…` (or `http://` on this machine) — POSTs the same JSON.
+
+mod channel;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use self::channel::Way;
+use crate::api::{self, Error};
+use crate::proto::{CallId, Millis, TicketId};
+
+/// A question on its way to the owner.
+#[derive(Debug, Clone, Serialize)]
+pub struct Question {
+    /// Its id: the answer names it.
+    pub ticket: TicketId,
+    /// The agent that asks.
+    pub agent: String,
+    /// What it asks.
+    #[serde(rename = "question")]
+    pub text: String,
+    /// The answers offered; empty for a free answer.
+    pub options: Vec<String>,
+    /// The call it came up in.
+    pub call: Option<CallId>,
+    /// The other agent. What it is called is its own claim.
+    pub peer: Option<api::Peer>,
+    /// The call's topic. From a peer: data.
+    pub topic: String,
+    /// When it is too late to answer.
+    #[serde(serialize_with = "as_time")]
+    pub expires_at: Millis,
+}
+
+fn as_time<S: serde::Serializer>(millis: &Millis, serializer: S) -> Result<S::Ok, S::Error> {
+    api::Time(*millis).serialize(serializer)
+}
+
+/// What a channel reports to the engine.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The question.
+    pub ticket: TicketId,
+    /// Whether the owner was reached.
+    pub channel: Option<api::Channel>,
+    /// The decision, if the channel brought one.
+    pub answer: Option<String>,
+}
+
+/// The configured channels, and the questions that are open. Clones share nothing: the engine's is the true one.
+#[derive(Debug, Clone, Default)]
+pub struct Channels {
+    ways: Vec<Way>,
+    open: BTreeMap<TicketId, Millis>,
+}
+
+impl Channels {
+    /// Channels as the settings name them.
+    ///
+    /// # Errors
+    /// `invalid-value` that names what cannot be used.
+    pub fn new(settings: &[String]) -> Result<Self, Error> {
+        let mut channels = Self::default();
+        channels.configure(settings)?;
+        Ok(channels)
+    }
+
+    /// Takes other channels from now on.
+    ///
+    /// # Errors
+    /// `invalid-value` that names what cannot be used; nothing has changed then.
+    pub fn configure(&mut self, settings: &[String]) -> Result<(), Error> {
+        self.ways = settings.iter().map(|text| Way::parse(text)).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// No channel is configured.
+    pub fn is_empty(&self) -> bool {
+        self.ways.is_empty()
+    }
+
+    /// A question waits for the owner until then.
+    pub fn opened(&mut self, ticket: TicketId, expires_at: Millis) {
+        self.open.insert(ticket, expires_at);
+    }
+
+    /// A question waits no more.
+    pub fn closed(&mut self, ticket: &TicketId) {
+        self.open.remove(ticket);
+    }
+
+    /// The open questions are these.
+    pub fn restore(&mut self, open: impl IntoIterator<Item = (TicketId, Millis)>) {
+        self.open = open.into_iter().collect();
+    }
+
+    /// A question whose time is over.
+    pub fn expired(&self, now: Millis) -> Option<TicketId> {
+        self.open.iter().find(|(_, at)| **at <= now).map(|(id, _)| *id)
+    }
+
+    /// When the next question expires.
+    pub fn next_expiry(&self) -> Option<Millis> {
+        self.open.values().min().copied()
+    }
+
+    /// Carries a question over every channel, and reports each as soon as it is known.
+    pub async fn ask(&self, question: Question, reports: mpsc::Sender<Report>) {
+        for way in &self.ways {
+            let outcome = way.carry(&question).await;
+            let (error, answer) = match outcome {
+                Ok(answer) => (None, answer),
+                Err(error) => (Some(error.to_string()), None),
+            };
+            let channel = api::Channel { channel: way.to_string(), ok: error.is_none(), error };
+            let report = Report { ticket: question.ticket, channel: Some(channel), answer };
+            if reports.send(report).await.is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,17 +1,19 @@
 //! L0, pure: the names of things, wire payloads, the call machine. No clock, no randomness, no IO, no async; the
 //! time is always the last argument.
 
+pub mod call;
 mod ids;
 pub mod legacy;
 mod names;
 pub mod presence;
+pub mod text;
 mod time;
 mod words;
 
 pub use ids::{CallId, EventId, Hex, MessageId, NotHex, PublicKey, TicketId};
 pub use names::{NAME_LIMIT, safe_file_name};
 pub use time::Millis;
-pub(crate) use words::words;
 pub use words::{
-    CallState, Direction, EndReason, MessageKind, MessageState, Protocol, Sender, TicketState, Tier,
+    CallState, Direction, EndReason, EventKind, MessageKind, MessageState, Protocol, Sender, TicketState,
+    Tier,
 };

@@ -27,8 +27,6 @@ macro_rules! words {
     };
 }
 
-pub(crate) use words;
-
 words! {
     /// How far a peer is trusted. Decided by the user and by history, never by what the peer says.
     pub enum Tier {
@@ -148,5 +146,62 @@ words! {
         Expired = "expired",
         /// No owner channel is configured.
         NoOwner = "no-owner",
+    }
+}
+
+words! {
+    /// The kinds of event. Append-only.
+    pub enum EventKind {
+        /// A peer calls.
+        CallRinging = "call.ringing",
+        /// A call that we placed was accepted, or one that rang here was.
+        CallConnected = "call.connected",
+        /// The callee declined, or is busy.
+        CallRejected = "call.rejected",
+        /// A call is over.
+        CallEnded = "call.ended",
+        /// A peer called, and nobody answered.
+        CallMissed = "call.missed",
+        /// A text came.
+        MessageReceived = "message.received",
+        /// A relay took a message of ours.
+        MessageRelayed = "message.relayed",
+        /// The peer's daemon has a message of ours.
+        MessageDelivered = "message.delivered",
+        /// The peer's application took a message of ours.
+        MessageRead = "message.read",
+        /// A message of ours will not arrive.
+        MessageFailed = "message.failed",
+        /// A peer wants to send a file.
+        FileOffered = "file.offered",
+        /// A file moves.
+        FileProgress = "file.progress",
+        /// A file came, whole and verified.
+        FileReceived = "file.received",
+        /// A file will not come.
+        FileFailed = "file.failed",
+        /// The peer asks its human owner.
+        EscalationReceived = "escalation.received",
+        /// Our owner decided, or the time for it is over.
+        EscalationAnswered = "escalation.answered",
+        /// Another key claims a pinned agent id.
+        ContactKeyChanged = "contact.key-changed",
+        /// The peer has been silent for long.
+        PeerAway = "peer.away",
+        /// The peer is back.
+        PeerBack = "peer.back",
+        /// Something may have been missed; the event says where.
+        Gap = "gap",
+        /// A relay is connected.
+        RelayUp = "relay.up",
+        /// A relay is gone.
+        RelayDown = "relay.down",
+    }
+}
+
+impl EventKind {
+    /// Comes only when asked for by name: noise to somebody who waits for a conversation.
+    pub const fn only_when_asked(self) -> bool {
+        matches!(self, Self::RelayUp | Self::RelayDown | Self::FileProgress | Self::MessageRelayed)
     }
 }

@@ -1,1 +1,241 @@
-//! L1: SQLite.
+//! L1, SQLite: the only room that speaks SQL. One [`Store`] a home, owned by the engine's thread.
+//!
+//! Everything that happens while one batch of inputs is handled goes into one transaction: [`Store::begin`], the
+//! writes, [`Store::commit`]. Only then may anything be published, acknowledged or shown. `synchronous=FULL` and the
+//! write-ahead log make that commit one `fdatasync`; a batch that fails is rolled back whole.
+//!
+//! Rooms: `calls`, `messages` (what was said, and what is held back), `outbox` (what no relay took yet, ids seen,
+//! cursors), `journal` (events and who has taken them), `contacts`, `tickets`. A merged migration is never edited.
+
+mod calls;
+mod contacts;
+mod journal;
+mod messages;
+mod outbox;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod tickets;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, ToSql};
+
+pub use calls::StoredCall;
+pub use contacts::StoredContact;
+pub use journal::{Filter, JournalEntry, NewEvent};
+pub use messages::{NewMessage, StoredMessage};
+pub use outbox::Outgoing;
+pub use tickets::StoredTicket;
+
+use crate::proto::{Hex, Millis};
+
+/// How long another process may hold the database (a backup, a curious user) before a write fails.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pages after which SQLite moves the log into the database: 4 MiB, large enough that a commit hardly ever waits
+/// for it, and the file is then kept at that size (measured: 30 % less latency than a log that grows anew).
+const CHECKPOINT_PAGES: u32 = 1_000;
+/// Prepared statements kept.
+const STATEMENTS: usize = 128;
+
+/// Why the store did not do it. Nothing of the batch is kept then.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No space left, or a quota.
+    #[error("no space left for {}", .0.display())]
+    Full(PathBuf),
+    /// SQLite says that the file is not what it should be.
+    #[error("{} is damaged: {source}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// A later version of this program wrote it.
+    #[error("{} is of version {found}; this program knows {known}", .path.display())]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// The version of its schema.
+        found: u32,
+        /// The newest that this program knows.
+        known: u32,
+    },
+    /// Anything else.
+    #[error("database: {0}")]
+    Sqlite(rusqlite::Error),
+}
+
+/// What every method of the store returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The database of one home.
+#[derive(Debug)]
+pub struct Store {
+    db: Connection,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens the database, makes it if there is none, and brings it to this program's version.
+    ///
+    /// # Errors
+    /// [`Error::TooNew`] for a later version's, [`Error::Damaged`], [`Error::Full`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let wrap = |source| wrap(path, source);
+        let mut db = Connection::open(path).map_err(wrap)?;
+        db.busy_timeout(BUSY_TIMEOUT).map_err(wrap)?;
+        db.set_prepared_statement_cache_capacity(STATEMENTS);
+        db.pragma_update(None, "journal_mode", "WAL").map_err(wrap)?;
+        db.pragma_update(None, "synchronous", "FULL").map_err(wrap)?;
+        db.pragma_update(None, "foreign_keys", true).map_err(wrap)?;
+        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(wrap)?;
+        schema::migrate(&mut db, path)?;
+        Ok(Self { db, path: path.to_owned() })
+    }
+
+    /// Begins the transaction of a batch.
+    ///
+    /// # Errors
+    /// [`Error::Full`] and the like.
+    pub fn begin(&mut self) -> Result<()> {
+        self.execute("BEGIN IMMEDIATE", [])
+    }
+
+    /// Commits the batch: on return it is on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Full`] and the like; the batch is rolled back then.
+    pub fn commit(&mut self) -> Result<()> {
+        let committed = self.execute("COMMIT", []);
+        if committed.is_err() {
+            self.rollback();
+        }
+        committed
+    }
+
+    /// Forgets the batch.
+    pub fn rollback(&mut self) {
+        if !self.db.is_autocommit()
+            && let Err(error) = self.db.execute_batch("ROLLBACK")
+        {
+            tracing::warn!(%error, "the database did not roll back");
+        }
+    }
+
+    /// A value that this home remembers under a name.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn meta(&self, key: &str) -> Result<Option<u64>> {
+        self.query_one("SELECT value FROM meta WHERE key = ?", [key], |row| row.get(0))
+    }
+
+    /// Remembers a value under a name.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn set_meta(&mut self, key: &str, value: u64) -> Result<()> {
+        self.execute("INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2", (key, value))
+    }
+
+    fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<()> {
+        self.changed(sql, params).map(drop)
+    }
+
+    /// Like `execute`, and says how many rows changed.
+    fn changed(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize> {
+        self.db
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute(params))
+            .map_err(|source| wrap(&self.path, source))
+    }
+
+    fn query_one<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>> {
+        self.db
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_row(params, read).optional())
+            .map_err(|source| wrap(&self.path, source))
+    }
+
+    fn query_all<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        self.db
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_map(params, read)?.collect())
+            .map_err(|source| wrap(&self.path, source))
+    }
+
+    fn count(&self, sql: &str, params: impl rusqlite::Params) -> Result<u64> {
+        Ok(self.query_one(sql, params, |row| row.get(0))?.unwrap_or(0))
+    }
+}
+
+fn wrap(path: &Path, source: rusqlite::Error) -> Error {
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Error::Full(path.to_owned()),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            Error::Damaged { path: path.to_owned(), source }
+        }
+        _ => Error::Sqlite(source),
+    }
+}
+
+impl<const N: usize> ToSql for Hex<N> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Blob(&self.0)))
+    }
+}
+
+impl<const N: usize> FromSql for Hex<N> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let bytes = value.as_blob()?;
+        let size = FromSqlError::InvalidBlobSize { expected_size: N, blob_size: bytes.len() };
+        bytes.try_into().map(Hex).map_err(|_| size)
+    }
+}
+
+impl ToSql for Millis {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok((self.0.min(i64::MAX as u64) as i64).into())
+    }
+}
+
+impl FromSql for Millis {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        u64::column_result(value).map(Self)
+    }
+}
+
+/// A word of `proto::words` in a text column.
+macro_rules! word_columns {
+    ($($name:ident),+) => {
+        $(
+            impl ToSql for crate::proto::$name {
+                fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                    Ok(self.word().into())
+                }
+            }
+
+            impl FromSql for crate::proto::$name {
+                fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                    Self::from_word(value.as_str()?).ok_or(FromSqlError::InvalidType)
+                }
+            }
+        )+
+    };
+}
+
+word_columns!(Direction, EndReason, EventKind, MessageKind, MessageState, Protocol, Sender, TicketState);

@@ -22,6 +22,7 @@ mod frame;
 mod identity;
 mod inbound;
 mod ingest;
+mod leak;
 pub mod legacy;
 mod link;
 mod pool;

@@ -1,0 +1,85 @@
+# One entry per job; .ci/run calls the same ones.
+#
+#   make demo    the whole documented flow on this machine alone
+#   make test    Rust, Python and interop tests
+#   make lint    formatters, linters, type checkers
+#   make bench   the benchmarks
+#   make soak    the tests that take minutes
+#   make fuzz    the fuzz targets
+#   make clean   removes what was built
+#
+# All of them share one target folder, one cargo profile (dev; its dependencies are optimised, see Cargo.toml) and one
+# virtual environment, so that nothing is built twice. Stamps inside .venv make a second run start at once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TOOLS := $(VENV)/.tools-installed
+NATIVE := $(VENV)/.native-built
+TIMED := scripts/timed.sh
+
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+
+# What pyo3 is built for must be the same in every step, or cargo builds pyo3 again at each change of it: clippy is
+# told what `maturin develop` told cargo.
+AS_MATURIN = PYO3_BUILD_EXTENSION_MODULE=1 \
+	PYO3_CONFIG_FILE=$$(ls -t $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/maturin/pyo3-config-*.txt | head -n 1)
+
+RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src -type f)
+NEXTEST := $(shell command -v cargo-nextest)
+DENY := $(shell command -v cargo-deny)
+
+# A virtual environment whose interpreter has moved or gone is made again.
+ifeq ($(shell $(BIN)/python -c 'print("alive")' 2>/dev/null),)
+$(TOOLS): always
+endif
+
+.PHONY: demo test lint bench soak fuzz clean always
+.DEFAULT_GOAL := test
+
+demo: $(NATIVE)
+	$(BIN)/p2p-comm demo
+
+test: $(TOOLS)
+	@$(TIMED) 'Rust tests' cargo $(if $(NEXTEST),nextest run,test) --locked
+	@$(MAKE) --no-print-directory --quiet $(NATIVE)
+	@$(TIMED) 'Python tests' $(BIN)/python -m pytest tests/python
+	@$(TIMED) 'interop tests' $(BIN)/python -m pytest tests/interop
+
+lint: $(TOOLS)
+	@$(TIMED) 'rustfmt' cargo fmt --check
+	@$(TIMED) 'ruff' $(BIN)/ruff check .
+	@$(TIMED) 'ruff format' $(BIN)/ruff format --check .
+	@$(TIMED) 'clippy' cargo clippy --locked --all-targets -- -D warnings
+	@$(MAKE) --no-print-directory --quiet $(NATIVE)
+	@$(AS_MATURIN) $(TIMED) 'clippy with python' cargo clippy --locked --all-targets --features python -- -D warnings
+	@$(TIMED) 'mypy' $(BIN)/mypy
+	@$(TIMED) 'stubtest' $(BIN)/stubtest p2p_comm._native
+	@$(if $(DENY),$(TIMED) 'cargo deny' cargo deny --locked check bans licenses sources,echo 'cargo deny: not installed, not run')
+
+bench: $(TOOLS)
+	@$(TIMED) 'benchmarks' scripts/bench.sh
+
+soak: $(NATIVE)
+	@$(TIMED) 'nostr-rs-relay' scripts/install-nostr-rs-relay.sh
+	@$(TIMED) 'soak tests' $(BIN)/python -m pytest -m soak
+
+fuzz:
+	@$(TIMED) 'fuzzing' scripts/fuzz.sh
+
+clean:
+	cargo clean
+	rm -rf $(VENV) build tests/interop/legacy/node_modules python/p2p_comm/_native*.so
+	rm -rf .pytest_cache .mypy_cache .ruff_cache
+
+$(TOOLS): requirements-dev.txt
+	@scripts/prerequisites.sh $(PYTHON)
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	@$(TIMED) 'developer tools' $(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+# An editable install: the Python files are used where they are, so only Rust sources make it stale.
+$(NATIVE): $(TOOLS) pyproject.toml $(RUST_SOURCES)
+	@$(TIMED) 'extension module' $(BIN)/maturin develop --quiet --locked
+	@touch $@

@@ -1,0 +1,237 @@
+//! Asking the human owner, and the owner's decision.
+
+use std::time::Duration;
+
+use super::super::clock::fresh;
+use super::super::core::{Answer, Attempt, Core, Effect, Fault, Topic};
+use super::super::outputs::event;
+use super::super::views::ticket_view;
+use super::{deadline, is_over};
+use crate::api::{Error, ErrorKind, TicketReply};
+use crate::owner::{Question, Report};
+use crate::proto::call::{Call, Content};
+use crate::proto::legacy::TOPIC_LIMIT;
+use crate::proto::{
+    CallId, CallState, EventKind, MessageKind, MessageState, Millis, Sender, TicketId, TicketState,
+};
+use crate::store::{self, NewEvent, NewMessage, StoredTicket};
+
+/// How long a question waits for the owner unless the agent says otherwise. Humans sleep.
+const EXPIRY: Duration = Duration::from_secs(24 * 3_600);
+/// How long a test of the owner's channels waits.
+const TEST_EXPIRY: Duration = Duration::from_secs(60);
+/// Longest that a question may wait.
+const LONGEST_EXPIRY_S: f64 = 30.0 * 24.0 * 3_600.0;
+/// Most answers offered, and characters of each.
+const OPTIONS_LIMIT: usize = 20;
+
+impl Core {
+    pub(in super::super) fn escalate(
+        &mut self,
+        question: &str,
+        options: &[String],
+        call: Option<&CallId>,
+        expires_s: Option<f64>,
+        now: Millis,
+    ) -> Result<Answer, Fault> {
+        if question.trim().is_empty() || question.chars().count() > 10 * TOPIC_LIMIT {
+            let hint = "p2p-comm escalate \"Need human decision on budget approval\" [--options yes,no]";
+            let message = format!("a question has 1 to {} characters", 10 * TOPIC_LIMIT);
+            return Err(Error::new(ErrorKind::InvalidValue, message, hint).into());
+        }
+        if options.len() > OPTIONS_LIMIT || options.iter().any(|option| option.trim().is_empty()) {
+            let message = format!("at most {OPTIONS_LIMIT} options, none of them empty");
+            return Err(Error::new(ErrorKind::InvalidValue, message, "--options yes,no").into());
+        }
+        let connected = |call: &Call| call.state() == CallState::Connected;
+        let call = match call {
+            Some(id) => Some(self.connected(Some(id))?),
+            None => match self.only(connected)? {
+                Some(id) => Some(self.connected(Some(&id))?),
+                None => None,
+            },
+        };
+        if let Some(call) = &call {
+            self.say(call, fresh(), Content::Escalation(question.to_owned()), question, None, now)?;
+        }
+        let expiry = expires_s
+            .filter(|seconds| seconds.is_finite())
+            .map_or(EXPIRY, |seconds| Duration::from_secs_f64(seconds.clamp(1.0, LONGEST_EXPIRY_S)));
+        Ok(self.ask(question, options, call.as_ref(), expiry, now)?)
+    }
+
+    /// Opens a ticket, and asks the owner once it is committed.
+    fn ask(
+        &mut self,
+        question: &str,
+        options: &[String],
+        call: Option<&Call>,
+        expiry: Duration,
+        now: Millis,
+    ) -> Result<Answer, store::Error> {
+        let id: TicketId = fresh();
+        let ticket = StoredTicket {
+            id,
+            call: call.map(|call| call.id),
+            question: question.to_owned(),
+            options: serde_json::to_string(options).unwrap_or_default(),
+            state: if self.owner.is_empty() { TicketState::NoOwner } else { TicketState::Waiting },
+            answer: None,
+            channels: "[]".into(),
+            at: now,
+            expires_at: now + expiry,
+            taken: false,
+        };
+        self.store.save_ticket(&ticket)?;
+        if ticket.state == TicketState::Waiting {
+            self.owner.opened(id, ticket.expires_at);
+            self.effects.push(Effect::AskOwner(self.question(&ticket, call)));
+        }
+        Ok(TicketReply { ticket: ticket_view(&ticket), timeout: false }.into())
+    }
+
+    fn question(&self, ticket: &StoredTicket, call: Option<&Call>) -> Question {
+        Question {
+            ticket: ticket.id,
+            agent: self.me.agent_id.clone(),
+            text: ticket.question.clone(),
+            options: serde_json::from_str(&ticket.options).unwrap_or_default(),
+            call: call.map(|call| call.id),
+            peer: call.map(|call| self.peer(&call.peer, &call.agent_id, &call.agent_name)),
+            topic: call.map(|call| call.topic.clone()).unwrap_or_default(),
+            expires_at: ticket.expires_at,
+        }
+    }
+
+    /// A channel to the owner says how it went, and may bring a decision.
+    pub(in super::super) fn handle_report(
+        &mut self,
+        report: Report,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let Some(mut ticket) = self.store.ticket(&report.ticket)? else { return Ok(()) };
+        self.stir(Topic::Journal);
+        if let Some(channel) = report.channel {
+            let mut channels: Vec<crate::api::Channel> =
+                serde_json::from_str(&ticket.channels).unwrap_or_default();
+            channels.push(channel);
+            ticket.channels = serde_json::to_string(&channels).unwrap_or_default();
+            self.store.save_ticket(&ticket)?;
+        }
+        match report.answer {
+            Some(answer) if ticket.state == TicketState::Waiting => match fitting(&ticket, &answer) {
+                Ok(answer) => self.decide(ticket, TicketState::Answered, Some(answer), now),
+                Err(error) => {
+                    tracing::warn!(ticket = %ticket.id, %error, "the owner's channel answered with none of the options");
+                    Ok(())
+                }
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Closes a ticket, once: an answer that comes after it changes nothing.
+    fn decide(
+        &mut self,
+        mut ticket: StoredTicket,
+        state: TicketState,
+        answer: Option<String>,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        self.owner.closed(&ticket.id);
+        self.stir(Topic::Journal);
+        ticket.state = state;
+        ticket.answer = answer;
+        self.store.save_ticket(&ticket)?;
+        if let (Some(answer), Some(id)) = (&ticket.answer, ticket.call)
+            && let Some(stored) = self.store.call(&id)?
+        {
+            self.store.add_message(&NewMessage {
+                message: fresh(),
+                call: Some(id),
+                peer: stored.call.peer,
+                sender: Sender::Owner,
+                kind: MessageKind::System,
+                text: answer.clone(),
+                file: None,
+                at: now,
+                state: MessageState::Received,
+                seq: None,
+            })?;
+        }
+        let answered = event(EventKind::EscalationAnswered, ticket.call, now);
+        self.store.add_event(&NewEvent { ticket: Some(ticket.id), ..answered })?;
+        Ok(())
+    }
+
+    pub(in super::super) fn expire_tickets(&mut self, now: Millis) -> Result<(), store::Error> {
+        while let Some(id) = self.owner.expired(now) {
+            match self.store.ticket(&id)? {
+                Some(ticket) if ticket.state == TicketState::Waiting => {
+                    self.decide(ticket, TicketState::Expired, None, now)?;
+                }
+                _ => self.owner.closed(&id),
+            }
+        }
+        Ok(())
+    }
+
+    pub(in super::super) fn await_ticket(
+        &mut self,
+        id: &TicketId,
+        timeout_s: f64,
+        attempt: Attempt,
+    ) -> Result<Answer, Fault> {
+        let ticket = self.store.ticket(id)?.ok_or_else(|| no_ticket(id))?;
+        let open = ticket.state == TicketState::Waiting;
+        if open && !is_over(attempt, timeout_s) {
+            return Ok(Answer::Wait { until: deadline(attempt.since, timeout_s), topic: Topic::Journal });
+        }
+        Ok(TicketReply { ticket: ticket_view(&ticket), timeout: open }.into())
+    }
+
+    pub(in super::super) fn owner_test(&mut self, attempt: Attempt) -> Result<Answer, Fault> {
+        let question = "This is a test of the way to the owner; no decision is needed.";
+        Ok(self.ask(question, &[], None, TEST_EXPIRY, attempt.now)?)
+    }
+
+    pub(in super::super) fn owner_reply(
+        &mut self,
+        id: &TicketId,
+        answer: &str,
+        now: Millis,
+    ) -> Result<Answer, Fault> {
+        let ticket = self.store.ticket(id)?.ok_or_else(|| no_ticket(id))?;
+        if !matches!(ticket.state, TicketState::Waiting | TicketState::NoOwner) {
+            let message = format!("this question is {}", ticket.state.word());
+            let hint = "a decision counts once; the agent has to ask again";
+            return Err(Error::new(ErrorKind::InvalidValue, message, hint).into());
+        }
+        let answer = fitting(&ticket, answer)?;
+        self.decide(ticket, TicketState::Answered, Some(answer), now)?;
+        let ticket = self.store.ticket(id)?.ok_or_else(|| no_ticket(id))?;
+        Ok(TicketReply { ticket: ticket_view(&ticket), timeout: false }.into())
+    }
+}
+
+/// The answer as it was offered, or any words where none were.
+fn fitting(ticket: &StoredTicket, answer: &str) -> Result<String, Error> {
+    let options: Vec<String> = serde_json::from_str(&ticket.options).unwrap_or_default();
+    let answer = answer.trim();
+    let offered = options.iter().find(|option| option.trim().to_lowercase() == answer.to_lowercase());
+    match offered {
+        Some(option) => Ok(option.clone()),
+        None if options.is_empty() && !answer.is_empty() => {
+            Ok(answer.chars().take(10 * TOPIC_LIMIT).collect())
+        }
+        None => Err(Error::new(
+            ErrorKind::InvalidValue,
+            "this is none of the answers offered",
+            format!("answer with one of: {}", options.join(", ")),
+        )),
+    }
+}
+
+fn no_ticket(id: &TicketId) -> Error {
+    Error::new(ErrorKind::InvalidValue, format!("there is no question {id}"), "see: p2p-comm inbox")
+}

@@ -1,0 +1,214 @@
+//! Saying things and sending files.
+
+use super::super::clock::fresh;
+use super::super::core::{Answer, Attempt, Core, Fault, Topic};
+use super::super::files;
+use super::super::views::{message_view, message_views};
+use super::{deadline, is_over};
+use crate::api::{self, Error, ErrorKind, MessageReply, Messages};
+use crate::proto::call::{Call, Content};
+use crate::proto::legacy::FILE_LIMIT;
+use crate::proto::{CallId, CallState, MessageId, MessageState, Millis, Protocol, Sender, safe_file_name};
+use crate::store::{NewMessage, StoredMessage};
+
+/// Most messages that one command reads.
+const LIST_LIMIT: usize = 10_000;
+
+/// Where the bytes of a file come from.
+pub(super) struct Source<'a> {
+    pub(super) name: Option<&'a str>,
+    pub(super) content: Option<&'a str>,
+    pub(super) path: Option<&'a str>,
+}
+
+impl Core {
+    pub(in super::super) fn send(
+        &mut self,
+        text: &str,
+        call: Option<&CallId>,
+        to: Option<&str>,
+        client_id: Option<MessageId>,
+        wait: Option<MessageState>,
+        now: Millis,
+    ) -> Result<Answer, Fault> {
+        if let Some(id) = client_id
+            && let Some(stored) = self.store.my_message(&id)?
+        {
+            return Ok(Answer::Now(message_view(&stored).into()));
+        }
+        if text.is_empty() {
+            return Err(Error::new(
+                ErrorKind::InvalidValue,
+                "there is nothing to say",
+                "p2p-comm send \"words\"",
+            )
+            .into());
+        }
+        let call = match to {
+            Some(agent) => self.connected_with(agent, now)?,
+            None => self.connected(call)?,
+        };
+        self.check_secret(text.as_bytes())?;
+        check_wait(&call, wait)?;
+        let id = client_id.unwrap_or_else(fresh);
+        self.say(&call, id, Content::Text(text.to_owned()), text, None, now)
+    }
+
+    pub(super) fn send_file(
+        &mut self,
+        source: &Source<'_>,
+        mime: Option<&str>,
+        call: Option<&CallId>,
+        now: Millis,
+    ) -> Result<Answer, Fault> {
+        let call = self.connected(call)?;
+        let (bytes, path) = match (source.content, source.path) {
+            (Some(content), None) => {
+                let bytes = files::decode(content).map_err(|error| {
+                    Error::new(
+                        ErrorKind::InvalidBase64,
+                        format!("the content is not base64: {error}"),
+                        "encode it (base64 -w0 FILE), or give the file itself: --path FILE",
+                    )
+                })?;
+                if bytes.len() > FILE_LIMIT {
+                    return Err(files::too_large(bytes.len() as u64, FILE_LIMIT).into());
+                }
+                (bytes, None)
+            }
+            (None, Some(path)) => {
+                let (path, bytes) = files::load(&self.home, path, FILE_LIMIT)?;
+                (bytes, Some(path))
+            }
+            _ => {
+                let hint = "p2p-comm sendfile NAME BASE64 [MIME], or p2p-comm sendfile --path FILE";
+                return Err(Error::new(ErrorKind::Usage, "give either the content or a path", hint).into());
+            }
+        };
+        self.check_secret(&bytes)?;
+        let of_path = path.as_ref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
+        let name = safe_file_name(source.name.or(of_path.as_deref()).unwrap_or_default());
+        let mime = mime
+            .filter(|mime| !mime.is_empty())
+            .map_or_else(|| files::mime_of(&name), |mime| mime)
+            .to_owned();
+        let file = api::File {
+            name: name.clone(),
+            size: bytes.len() as u64,
+            mime: mime.clone(),
+            sha256: files::sha256(&bytes),
+            path: path.map(|path| path.to_string_lossy().into_owned()),
+        };
+        let content = Content::File { name: name.clone(), mime, bytes: files::encode(&bytes) };
+        self.say(&call, fresh(), content, &name, Some(&file), now)
+    }
+
+    /// Says something in a call, and tells how it stands: queued, which is committed before anybody hears of it.
+    pub(super) fn say(
+        &mut self,
+        call: &Call,
+        id: MessageId,
+        content: Content,
+        text: &str,
+        file: Option<&api::File>,
+        now: Millis,
+    ) -> Result<Answer, Fault> {
+        self.check_pace(now)?;
+        let kind = content.kind();
+        let seq = self.board.say(&call.id, id, content)?;
+        let message = NewMessage {
+            message: id,
+            call: Some(call.id),
+            peer: call.peer,
+            sender: Sender::Me,
+            kind,
+            text: text.to_owned(),
+            file: file.and_then(|file| serde_json::to_string(file).ok()),
+            at: now,
+            state: MessageState::Queued,
+            seq: Some(seq),
+        };
+        self.store.add_message(&message)?;
+        self.settle(now)?;
+        let stored = StoredMessage { row: 0, message, reason: None, read: false };
+        Ok(Answer::Now(message_view(&stored).into()))
+    }
+
+    /// The connected call with an agent.
+    fn connected_with(&mut self, agent: &str, now: Millis) -> Result<Call, Fault> {
+        let found = self.find_agent(agent, now)?;
+        let connected = |call: &Call| call.peer == found.key && call.state() == CallState::Connected;
+        match self.only(connected)? {
+            Some(id) => self.connected(Some(&id)),
+            None => Err(Error::new(
+                ErrorKind::NoActiveCall,
+                "no call with this agent is connected, and the legacy dialect carries messages only in calls",
+                format!("call it first: p2p-comm call {}", found.key),
+            )
+            .into()),
+        }
+    }
+
+    /// The agent's own secret key leaves this machine in no message and no file.
+    fn check_secret(&self, bytes: &[u8]) -> Result<(), Fault> {
+        match self.identity.is_in(bytes) {
+            true => Err(files::not_sendable("this holds the agent's own secret key").into()),
+            false => Ok(()),
+        }
+    }
+
+    pub(in super::super) fn await_message(
+        &mut self,
+        id: &MessageId,
+        state: MessageState,
+        timeout_s: f64,
+        attempt: Attempt,
+    ) -> Result<Answer, Fault> {
+        let stored = self.store.my_message(id)?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::UnknownCall,
+                format!("there is no message {id} of yours"),
+                "see: p2p-comm messages",
+            )
+        })?;
+        if let Some(call) = stored.message.call {
+            check_wait(&self.stored(&call)?.call, Some(state))?;
+        }
+        let reached = stored.message.state >= state;
+        if !reached && !is_over(attempt, timeout_s) {
+            return Ok(Answer::Wait { until: deadline(attempt.since, timeout_s), topic: Topic::Journal });
+        }
+        Ok(MessageReply { message: message_view(&stored), timeout: !reached }.into())
+    }
+
+    pub(in super::super) fn messages(
+        &mut self,
+        call: Option<&CallId>,
+        unread: bool,
+        limit: usize,
+    ) -> Result<Answer, Fault> {
+        if let Some(id) = call {
+            self.stored(id)?;
+        }
+        let messages = message_views(&self.store.messages(call, unread, limit.min(LIST_LIMIT))?);
+        Ok(Messages { cursor: self.store.last_cursor()?, messages }.into())
+    }
+}
+
+/// What no peer of this dialect ever tells cannot be waited for.
+fn check_wait(call: &Call, wait: Option<MessageState>) -> Result<(), Fault> {
+    match wait {
+        None | Some(MessageState::Queued | MessageState::Relayed) => Ok(()),
+        Some(MessageState::Delivered | MessageState::Read) if call.protocol == Protocol::V2 => Ok(()),
+        Some(MessageState::Delivered | MessageState::Read) => Err(Error::new(
+            ErrorKind::InvalidValue,
+            "this call is in the legacy dialect, which knows no receipts: a relay taking the message is all that can be known",
+            "use --wait=relayed; nothing was sent",
+        )
+        .into()),
+        Some(other) => {
+            let message = format!("`{}` cannot be waited for", other.word());
+            Err(Error::new(ErrorKind::InvalidValue, message, "use relayed, delivered or read").into())
+        }
+    }
+}

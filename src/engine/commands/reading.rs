@@ -1,0 +1,246 @@
+//! Looking, waiting, and taking what was waited for.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::core::{Answer, Attempt, Core, Fault, Topic};
+use super::super::views::{message_views, ticket_view};
+use super::calls::relays_unreachable;
+use super::{deadline, done, is_over};
+use crate::api::{
+    self, AgentEntry, AgentList, AgentSelf, Calls, DaemonInfo, Error, ErrorKind, Inbox, OutboxCount, Status,
+    Time, WaitReply,
+};
+use crate::proto::presence::Entry;
+use crate::proto::{CallId, EventKind, Millis};
+use crate::store::Filter;
+use crate::transport::{Class, npub};
+
+/// A look at who is online is fresh for this long: presence comes live besides.
+const FRESH: Duration = Duration::from_secs(10);
+/// How long `list` waits for relays to answer its query.
+const QUERY_TIME: Duration = Duration::from_secs(3);
+/// Most missed calls and unread messages that `inbox` shows; the rest is one command away.
+const INBOX_LIMIT: usize = 100;
+/// Most calls that one command lists.
+const CALLS_LIMIT: usize = 10_000;
+
+impl Core {
+    pub(in super::super) fn status(&mut self, _now: Millis) -> Result<Answer, Fault> {
+        let relays = self.pool.status();
+        let live = self.store.live_calls()?;
+        Ok(Status {
+            agent: AgentSelf {
+                id: self.me.agent_id.clone(),
+                name: self.me.name.clone(),
+                pubkey: self.me.key,
+                npub: npub(&self.me.key),
+                capabilities: self.settings.capabilities.clone(),
+                home: self.home.path().display().to_string(),
+            },
+            daemon: DaemonInfo {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id(),
+                uptime_s: self.started.elapsed().as_secs_f64(),
+            },
+            connected: relays.iter().any(|relay| relay.connected),
+            relays,
+            clock_offset_s: None,
+            calls: self.call_views(&live),
+            unread: self.store.unread_count()?,
+            outbox: OutboxCount { queued: self.store.outbox_count()?, failed: self.store.failed_count()? },
+        }
+        .into())
+    }
+
+    pub(in super::super) fn list(
+        &mut self,
+        capability: Option<&str>,
+        limit: Option<usize>,
+        attempt: Attempt,
+    ) -> Result<Answer, Fault> {
+        if !self.is_connected() {
+            return self.patiently(attempt, relays_unreachable);
+        }
+        let fresh =
+            self.refresh.answered_at.is_some_and(|at| at.elapsed() <= FRESH.max(attempt.since.elapsed()));
+        let until = attempt.since + QUERY_TIME;
+        if !fresh && !attempt.last && until > Instant::now() {
+            if !self.refresh.under_way {
+                self.refresh.token = self.pool.refresh(Class::Presence);
+                self.refresh.under_way = true;
+            }
+            return Ok(Answer::Wait { until, topic: Topic::Relays });
+        }
+        // A query that no relay answers in time is not waited for again.
+        self.refresh.under_way &= fresh;
+        let agents = self
+            .directory
+            .online(attempt.now)
+            .filter(|entry| entry.key != self.me.key)
+            .filter(|entry| {
+                capability.is_none_or(|wanted| entry.content.capabilities.iter().any(|has| has == wanted))
+            })
+            .take(limit.unwrap_or(usize::MAX))
+            .map(|entry| self.agent_entry(entry, attempt.now))
+            .collect();
+        Ok(AgentList { agents }.into())
+    }
+
+    fn agent_entry(&self, entry: &Entry, now: Millis) -> AgentEntry {
+        let contact = self.book.get(&entry.key);
+        let id = &entry.content.agent_id;
+        let claimed_twice = self.directory.claimants(id, now).nth(1).is_some();
+        let claimed_from_us = *id == self.me.agent_id;
+        let claimed_from_pin = self.book.pinned(id).is_some_and(|pinned| pinned.key != entry.key);
+        AgentEntry {
+            id: id.clone(),
+            name: if entry.content.name.is_empty() { id.clone() } else { entry.content.name.clone() },
+            pubkey: entry.key,
+            npub: npub(&entry.key),
+            capabilities: entry.content.capabilities.clone(),
+            last_seen_s: now.since(entry.seen).as_secs(),
+            protocol: entry.content.protocol(),
+            contact: contact.and_then(|contact| contact.name.clone()),
+            pinned: contact.is_some_and(|contact| contact.agent_id.as_deref() == Some(id)),
+            duplicate_id: claimed_twice || claimed_from_us || claimed_from_pin,
+        }
+    }
+
+    pub(in super::super) fn inbox(&mut self) -> Result<Answer, Fault> {
+        let live = self.store.live_calls()?;
+        let ringing: Vec<api::Call> = self
+            .call_views(&live)
+            .into_iter()
+            .filter(|call| (call.state, call.direction) == (api::CallState::Ringing, api::Direction::In))
+            .collect();
+        Ok(Inbox {
+            ringing,
+            unread: message_views(&self.store.messages(None, true, INBOX_LIMIT)?),
+            missed: self.call_views(&self.store.missed_calls(INBOX_LIMIT)?),
+            answers: self.store.untaken_tickets()?.iter().map(ticket_view).collect(),
+            queue: Vec::new(),
+        }
+        .into())
+    }
+
+    pub(in super::super) fn wait(
+        &mut self,
+        consumer: Option<&str>,
+        after: Option<u64>,
+        call: Option<&CallId>,
+        kinds: &[EventKind],
+        timeout_s: f64,
+        attempt: Attempt,
+    ) -> Result<Answer, Fault> {
+        if attempt.first {
+            self.check_wait_place(consumer, after, call)?;
+        }
+        let filter = Filter {
+            consumer: consumer.map(str::to_owned),
+            after: after.unwrap_or(0),
+            call: call.copied(),
+            kinds: kinds.to_vec(),
+        };
+        if let Some(entry) = self.store.peek(&filter)? {
+            let event = self.event_view(&entry)?;
+            return Ok(WaitReply { cursor: entry.cursor, event: Some(event), timeout: false }.into());
+        }
+        if !is_over(attempt, timeout_s) {
+            return Ok(Answer::Wait { until: deadline(attempt.since, timeout_s), topic: Topic::Journal });
+        }
+        let cursor = self.store.last_cursor()?.max(filter.after);
+        Ok(WaitReply { cursor, event: None, timeout: true }.into())
+    }
+
+    fn check_wait_place(
+        &self,
+        consumer: Option<&str>,
+        after: Option<u64>,
+        call: Option<&CallId>,
+    ) -> Result<(), Fault> {
+        if let Some(id) = call {
+            self.stored(id)?;
+        }
+        if consumer.is_none() && after.is_none() {
+            let hint = "p2p-comm wait --as NAME, or p2p-comm wait --after CURSOR";
+            return Err(
+                Error::new(ErrorKind::Usage, "neither a consumer nor a cursor was given", hint).into()
+            );
+        }
+        let pruned = self.store.pruned()?;
+        match after {
+            Some(after) if consumer.is_none() && after > 0 && after < pruned => Err(Error::new(
+                ErrorKind::CursorExpired,
+                format!("events up to {pruned} are no longer kept"),
+                "begin with the oldest kept: p2p-comm wait --after 0; what was said is in: p2p-comm messages",
+            )
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(in super::super) fn commit_event(
+        &mut self,
+        consumer: Option<&str>,
+        cursor: u64,
+        now: Millis,
+    ) -> Result<Answer, Fault> {
+        let Some(entry) = self.store.event(cursor)? else {
+            let message = format!("there is no event {cursor}");
+            return Err(Error::new(ErrorKind::CursorExpired, message, "wait again: p2p-comm wait").into());
+        };
+        if let Some(consumer) = consumer {
+            self.store.take(consumer, cursor)?;
+        }
+        if let Some(row) = entry.event.message
+            && let Some(stored) = self.store.message_at(row)?
+        {
+            self.store.mark_read(&stored.message.message, now)?;
+        }
+        if let (EventKind::CallMissed, Some(call)) = (entry.event.kind, entry.event.call) {
+            self.store.mark_looked_at(&call)?;
+        }
+        if let Some(ticket) = entry.event.ticket
+            && let Some(mut stored) = self.store.ticket(&ticket)?
+        {
+            stored.taken = true;
+            self.store.save_ticket(&stored)?;
+        }
+        Ok(api::Done { at: Time(now) }.into())
+    }
+
+    pub(in super::super) fn whole_call(
+        &mut self,
+        call: Option<&CallId>,
+        now: Millis,
+    ) -> Result<Answer, Fault> {
+        let stored = match call {
+            Some(id) => self.stored(id)?,
+            None => self.store.calls(1)?.into_iter().next().ok_or_else(|| {
+                let hint = "call an agent: p2p-comm call AGENT \"topic\"";
+                Error::new(ErrorKind::UnknownCall, "there was no call yet", hint)
+            })?,
+        };
+        Ok(Answer::Now(self.transcript(&stored, now)?.into()))
+    }
+
+    pub(in super::super) fn calls(&mut self, limit: usize) -> Result<Answer, Fault> {
+        let calls = self.call_views(&self.store.calls(limit.min(CALLS_LIMIT))?);
+        Ok(Calls { calls }.into())
+    }
+
+    /// Takes what changed in `config.toml` without a restart: the name, the capabilities, the owner's channels.
+    pub(in super::super) fn reload(&mut self, attempt: Attempt) -> Result<Answer, Fault> {
+        let settings = crate::home::settings::load(&self.home, &[])?.settings();
+        self.owner.configure(&settings.owner)?;
+        self.me.name = settings.name.clone().unwrap_or_else(|| self.me.agent_id.clone());
+        self.board.rename(self.me.clone());
+        self.settings.name = settings.name;
+        self.settings.capabilities = settings.capabilities;
+        self.settings.owner = settings.owner;
+        self.announcer.soon();
+        Ok(done(attempt))
+    }
+}

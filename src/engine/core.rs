@@ -1,0 +1,462 @@
+//! The loop: batches of inputs, one transaction each.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::book::Book;
+use super::clock;
+use super::handle::Request;
+use super::presence::Announcer;
+use super::seen::SeenEvents;
+use crate::api::{Error, ErrorKind, Reply};
+use crate::home::{Home, Settings};
+use crate::owner::{self, Report};
+use crate::proto::call::{Myself, Switchboard};
+use crate::proto::presence::Directory;
+use crate::proto::{EventId, Millis};
+use crate::store::{self, Store};
+use crate::transport::{Class, Identity, Inbound, Pool, Published, RelayId, Signed};
+
+/// Most inputs handled in one transaction. Enough that a burst shares the disk's sync, few enough that the first
+/// caller of a batch does not wait for long (about 10 ms of work).
+pub(super) const BATCH: usize = 256;
+/// Most commands that block at once, over all front ends.
+const WAITERS: usize = 4_096;
+/// The engine looks around at least this often: for clocks that jump, and for what has expired.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// How often old events, ids and undeliverable messages are cleared away.
+const HOUSEKEEPING: Duration = Duration::from_secs(600);
+/// Pause before what a relay did not answer is published again.
+pub(super) const REPUBLISH_AFTER: Duration = Duration::from_secs(10);
+/// Pause after a transaction failed before relays are asked again: a full disk does not empty itself at once.
+const RETRY_AFTER_FAULT: Duration = Duration::from_secs(2);
+
+/// Why a command was not carried out.
+pub(super) enum Fault {
+    /// The user is told, and nothing has changed.
+    Api(Error),
+    /// The batch is lost.
+    Store(store::Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl From<store::Error> for Fault {
+    fn from(error: store::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What a command handler says.
+pub(super) enum Answer {
+    /// Done.
+    Now(Reply),
+    /// Not yet: asked again when something of this topic happens, and for the last time at `until`.
+    Wait { until: Instant, topic: Topic },
+}
+
+impl<T: Into<Reply>> From<T> for Answer {
+    fn from(reply: T) -> Self {
+        Self::Now(reply.into())
+    }
+}
+
+/// What a blocked command waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Topic {
+    /// Anything new in the journal, or a change of a call, message or ticket.
+    Journal,
+    /// A relay's state, or who is online.
+    Relays,
+}
+
+/// How a command is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attempt {
+    pub(super) now: Millis,
+    /// It has been asked before and has waited.
+    pub(super) first: bool,
+    /// It has waited as long as it would: it must answer now.
+    pub(super) last: bool,
+    /// Since when it is asked.
+    pub(super) since: Instant,
+}
+
+struct Waiter {
+    request: Request,
+    since: Instant,
+    until: Instant,
+    topic: Topic,
+}
+
+/// What is let out once the batch is committed.
+pub(super) enum Effect {
+    Reply(oneshot::Sender<Result<Reply, Error>>, Result<Reply, Error>),
+    Publish(Signed),
+    Cursor(RelayId, Class, u64),
+    Seen(EventId),
+    AskOwner(owner::Question),
+}
+
+/// What the engine's thread listens to.
+pub(super) struct Inputs {
+    pub(super) commands: mpsc::Receiver<Request>,
+    pub(super) relays: mpsc::Receiver<Inbound>,
+    pub(super) owner: mpsc::Receiver<Report>,
+    pub(super) stop: oneshot::Receiver<oneshot::Sender<()>>,
+}
+
+enum Input {
+    Command(Request),
+    Relay(Inbound),
+    Owner(Report),
+}
+
+/// All state of an agent.
+pub(super) struct Core {
+    pub(super) home: Home,
+    pub(super) settings: Settings,
+    pub(super) identity: Identity,
+    pub(super) me: Myself,
+    pub(super) started: Instant,
+    pub(super) store: Store,
+    pub(super) board: Switchboard,
+    pub(super) directory: Directory,
+    pub(super) book: Book,
+    pub(super) pool: Pool,
+    pub(super) seen: SeenEvents,
+    pub(super) owner: owner::Channels,
+    pub(super) reports: mpsc::Sender<Report>,
+    pub(super) announcer: Announcer,
+    /// Which relays refused an event that none has taken yet, and the last words about it.
+    pub(super) refusals: BTreeMap<EventId, BTreeMap<RelayId, String>>,
+    /// Second of the last signed event, and how many share it.
+    pub(super) last_second: (u64, usize),
+    /// When to publish again what no relay answered.
+    pub(super) republish_at: Option<Instant>,
+    /// The query that `list` asked for last: its token, and when it was asked and answered.
+    pub(super) refresh: Refresh,
+    pub(super) effects: Vec<Effect>,
+    /// Topics of which something happened in this batch.
+    pub(super) stirred: Vec<Topic>,
+    waiters: Vec<Waiter>,
+    housekeeping_at: Instant,
+    retry_at: Option<Instant>,
+}
+
+/// A fresh look at who is online.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Refresh {
+    pub(super) token: u64,
+    pub(super) under_way: bool,
+    pub(super) answered_at: Option<Instant>,
+}
+
+/// What a core is made of; the rest starts empty.
+pub(super) struct Parts {
+    pub(super) home: Home,
+    pub(super) settings: Settings,
+    pub(super) identity: Identity,
+    pub(super) me: Myself,
+    pub(super) store: Store,
+    pub(super) board: Switchboard,
+    pub(super) book: Book,
+    pub(super) pool: Pool,
+    pub(super) seen: SeenEvents,
+    pub(super) owner: owner::Channels,
+    pub(super) reports: mpsc::Sender<Report>,
+    pub(super) announcer: Announcer,
+}
+
+impl Core {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { home, settings, identity, me, store, board, book, pool, seen, owner, reports, announcer } =
+            parts;
+        Self {
+            home,
+            settings,
+            identity,
+            me,
+            started: Instant::now(),
+            store,
+            board,
+            directory: Directory::default(),
+            book,
+            pool,
+            seen,
+            owner,
+            reports,
+            announcer,
+            refusals: BTreeMap::new(),
+            last_second: (0, 0),
+            republish_at: Some(Instant::now()),
+            refresh: Refresh::default(),
+            effects: Vec::new(),
+            stirred: Vec::new(),
+            waiters: Vec::new(),
+            housekeeping_at: Instant::now(),
+            retry_at: None,
+        }
+    }
+
+    /// Runs until it is told to stop, or until nobody can ask anything any more.
+    pub(super) async fn run(mut self, mut inputs: Inputs) {
+        let stopped = loop {
+            let wake = self.next_wake();
+            let first = tokio::select! {
+                biased;
+                stopped = &mut inputs.stop => break stopped.ok(),
+                Some(request) = inputs.commands.recv() => Some(Input::Command(request)),
+                Some(report) = inputs.owner.recv() => Some(Input::Owner(report)),
+                Some(inbound) = inputs.relays.recv(), if self.retry_at.is_none() => Some(Input::Relay(inbound)),
+                () = tokio::time::sleep_until(wake) => None,
+            };
+            let mut batch: Vec<Input> = first.into_iter().collect();
+            while batch.len() < BATCH
+                && let Ok(request) = inputs.commands.try_recv()
+            {
+                batch.push(Input::Command(request));
+            }
+            while self.retry_at.is_none()
+                && batch.len() < BATCH
+                && let Ok(inbound) = inputs.relays.try_recv()
+            {
+                batch.push(Input::Relay(inbound));
+            }
+            self.batch(batch);
+        };
+        self.farewell().await;
+        // A receiver that is gone means that nobody waits for the end.
+        stopped.map(|sender| sender.send(()));
+    }
+
+    fn next_wake(&self) -> Instant {
+        let now = Instant::now();
+        let wall = clock::now();
+        let in_wall = |at: Millis| now + at.since(wall);
+        let deadlines = [
+            Some(now + HEARTBEAT),
+            Some(self.announcer.next_at()),
+            Some(self.housekeeping_at),
+            self.republish_at,
+            self.retry_at,
+            self.board.poll_timeout().map(|(at, _)| in_wall(at)),
+            self.owner.next_expiry().map(in_wall),
+            self.waiters.iter().map(|waiter| waiter.until).min(),
+        ];
+        deadlines.into_iter().flatten().min().unwrap_or(now)
+    }
+
+    /// Handles inputs in one transaction, then lets the effects out, or says why there are none.
+    fn batch(&mut self, batch: Vec<Input>) {
+        let now = clock::now();
+        if self.retry_at.is_some_and(|at| at <= Instant::now()) {
+            self.retry_at = None;
+        }
+        let committed = self.transact(batch, now).and_then(|()| self.store.commit());
+        if let Err(error) = committed {
+            self.abandon(error);
+        }
+        self.let_out();
+        if !self.stirred.is_empty() {
+            self.wake(now);
+        }
+        self.wake_expired(now);
+        self.board.evict_idle();
+    }
+
+    fn transact(&mut self, batch: Vec<Input>, now: Millis) -> Result<(), store::Error> {
+        self.store.begin()?;
+        for input in batch {
+            match input {
+                Input::Command(request) => self.dispatch(request, None, now)?,
+                Input::Relay(inbound) => self.handle_inbound(inbound, now)?,
+                Input::Owner(report) => self.handle_report(report, now)?,
+            }
+        }
+        self.tick(now)
+    }
+
+    /// What is due by the clock.
+    fn tick(&mut self, now: Millis) -> Result<(), store::Error> {
+        let instant = Instant::now();
+        self.board.handle_timeout(now);
+        self.settle(now)?;
+        self.expire_tickets(now)?;
+        self.announce_if_due(now)?;
+        if self.republish_at.is_some_and(|at| at <= instant) {
+            self.republish()?;
+        }
+        if self.housekeeping_at <= instant {
+            self.housekeeping_at = instant + HOUSEKEEPING;
+            self.clear_away(now)?;
+        }
+        Ok(())
+    }
+
+    /// Carries out one command; `since` tells for how long it has been waiting.
+    fn dispatch(
+        &mut self,
+        request: Request,
+        waiting: Option<&Waiting>,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let attempt = Attempt {
+            now,
+            first: waiting.is_none(),
+            last: waiting.is_some_and(|waiting| waiting.until <= Instant::now()),
+            since: waiting.map_or_else(Instant::now, |waiting| waiting.since),
+        };
+        let result = match self.carry_out(&request.command, attempt) {
+            Ok(Answer::Now(reply)) => Ok(reply),
+            Ok(Answer::Wait { until, topic }) if self.waiters.len() < WAITERS => {
+                let until = waiting.map_or(until, |waiting| waiting.until.min(until));
+                self.waiters.push(Waiter { request, since: attempt.since, until, topic });
+                return Ok(());
+            }
+            Ok(Answer::Wait { .. }) => {
+                Err(Error::internal(format_args!("more than {WAITERS} commands wait at once")))
+            }
+            Err(Fault::Api(error)) => Err(error),
+            Err(Fault::Store(error)) => {
+                self.effects.push(Effect::Reply(request.reply, Err(told(&error))));
+                return Err(error);
+            }
+        };
+        self.effects.push(Effect::Reply(request.reply, result));
+        Ok(())
+    }
+
+    /// Asks again the commands that waited for what has happened.
+    fn wake(&mut self, now: Millis) {
+        let stirred = std::mem::take(&mut self.stirred);
+        self.wake_those(|waiter| stirred.contains(&waiter.topic), now);
+    }
+
+    /// Asks for the last time the commands whose time is up, and forgets those that nobody waits for any more.
+    fn wake_expired(&mut self, now: Millis) {
+        self.waiters.retain(|waiter| !waiter.request.reply.is_closed());
+        let instant = Instant::now();
+        if self.waiters.iter().any(|waiter| waiter.until <= instant) {
+            self.wake_those(|waiter| waiter.until <= instant, now);
+        }
+    }
+
+    fn wake_those(&mut self, chosen: impl Fn(&Waiter) -> bool, now: Millis) {
+        let due: Vec<Waiter> = self.waiters.extract_if(.., |waiter| chosen(waiter)).collect();
+        if due.is_empty() {
+            return;
+        }
+        let ask = || -> Result<(), store::Error> {
+            self.store.begin()?;
+            for Waiter { request, since, until, .. } in due {
+                if !request.reply.is_closed() {
+                    self.dispatch(request, Some(&Waiting { since, until }), now)?;
+                }
+            }
+            self.settle(now)?;
+            self.store.commit()
+        };
+        if let Err(error) = ask() {
+            self.abandon(error);
+        }
+        self.let_out();
+    }
+
+    /// The batch is lost: whoever waits for a reply hears why, and memory is made equal to the database again.
+    fn abandon(&mut self, error: store::Error) {
+        tracing::warn!(%error, "a batch was not committed");
+        self.store.rollback();
+        for effect in &mut self.effects {
+            if let Effect::Reply(_, reply) = effect {
+                *reply = Err(told(&error));
+            }
+        }
+        self.effects.retain(|effect| matches!(effect, Effect::Reply(..)));
+        self.stirred.clear();
+        if let Err(error) = self.restore() {
+            tracing::error!(%error, "the database cannot be read back");
+        }
+        // Relays are not listened to for a moment, and then asked again from the cursors, which have not moved.
+        self.retry_at = Some(Instant::now() + RETRY_AFTER_FAULT);
+        self.pool.redial();
+    }
+
+    fn let_out(&mut self) {
+        for effect in std::mem::take(&mut self.effects) {
+            match effect {
+                // Whoever asked may have gone.
+                Effect::Reply(sender, reply) => _ = sender.send(reply),
+                Effect::Publish(signed) => self.publish(signed),
+                Effect::Cursor(relay, class, since) => self.pool.set_cursor(&relay, class, since),
+                Effect::Seen(event) => self.seen.insert(event),
+                Effect::AskOwner(question) => {
+                    let (channels, reports) = (self.owner.clone(), self.reports.clone());
+                    tokio::spawn(async move { channels.ask(question, reports).await });
+                }
+            }
+        }
+    }
+
+    /// Hands an event to every link. What left a full queue for it is not lost: it stands in the outbox.
+    fn publish(&mut self, signed: Signed) {
+        let gone: Vec<Published> = self.pool.publish(signed);
+        if !gone.is_empty() {
+            self.republish_at.get_or_insert(Instant::now() + REPUBLISH_AFTER);
+        }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.pool.status().iter().any(|relay| relay.connected)
+    }
+
+    pub(super) fn stir(&mut self, topic: Topic) {
+        if !self.stirred.contains(&topic) {
+            self.stirred.push(topic);
+        }
+    }
+
+    /// Tells relays that this agent goes, and lets what is under way leave.
+    async fn farewell(mut self) {
+        if let Some(retraction) = self.retraction(clock::now()) {
+            self.publish(retraction);
+        }
+        self.pool.stop().await;
+    }
+}
+
+/// For how long a command has waited, and until when it would.
+struct Waiting {
+    since: Instant,
+    until: Instant,
+}
+
+/// A fault of the store as the user hears of it.
+pub(super) fn told(error: &store::Error) -> Error {
+    let text = error.to_string();
+    match error {
+        store::Error::Full(_) => Error::new(
+            ErrorKind::DiskFull,
+            text,
+            "free some space, then run the command again: nothing was accepted",
+        ),
+        store::Error::Damaged { .. } => Error::new(
+            ErrorKind::DatabaseDamaged,
+            text,
+            "stop the daemon and move the file aside; the identity is in another file and is not touched",
+        ),
+        store::Error::TooNew { .. } => Error::new(
+            ErrorKind::VersionMismatch,
+            text,
+            "update this program: pip install --upgrade p2p-comm",
+        ),
+        store::Error::Sqlite(_) => Error::internal(text),
+    }
+}

@@ -1,0 +1,247 @@
+//! Files from peers onto this disk, and files of this disk to peers.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+
+use crate::api::{Error, ErrorKind, File};
+use crate::home::Home;
+use crate::proto::{CallId, Hex, safe_file_name};
+
+/// Most files of one name kept in a call: `report.json`, `report-2.json`, ….
+const SAME_NAME_LIMIT: u32 = 10_000;
+
+/// The SHA-256 of bytes, lower-case hex.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    let digest: [u8; 32] = Sha256::digest(bytes).into();
+    Hex(digest).to_string()
+}
+
+/// Writes a file that a peer sent, on the disk before this returns: `files/<call>/<name>`. The same bytes under the
+/// same name are the same file, so receiving twice writes once.
+///
+/// # Errors
+/// What the disk says, or that the peer's base64 is none (`InvalidData`).
+pub(super) fn receive(home: &Home, call: &CallId, name: &str, mime: &str, base64: &str) -> io::Result<File> {
+    let bytes = decode(base64).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    let sha256 = sha256(&bytes);
+    let folder = home.files().join(call.to_string());
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    let name = safe_file_name(name);
+    for copy in 1..=SAME_NAME_LIMIT {
+        let path = folder.join(numbered(&name, copy));
+        match write_new(&folder, &path, &bytes) {
+            Ok(()) => return Ok(described(&path, &bytes, sha256, mime)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let is_file = fs::symlink_metadata(&path)?.is_file();
+                if is_file && fs::read(&path).is_ok_and(|known| known == bytes) {
+                    return Ok(described(&path, &bytes, sha256, mime));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many files of this name"))
+}
+
+fn described(path: &Path, bytes: &[u8], sha256: String, mime: &str) -> File {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mime = if mime.is_empty() { mime_of(&name).to_owned() } else { mime.to_owned() };
+    File { name, size: bytes.len() as u64, mime, sha256, path: Some(path.to_string_lossy().into_owned()) }
+}
+
+fn numbered(name: &str, copy: u32) -> String {
+    match (copy, name.rsplit_once('.')) {
+        (1, _) => name.to_owned(),
+        (copy, Some((stem, extension))) if !stem.is_empty() => format!("{stem}-{copy}.{extension}"),
+        (copy, _) => format!("{name}-{copy}"),
+    }
+}
+
+/// Writes beside, syncs, then gives the name: never over something, never half. A link of that name is not followed.
+fn write_new(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    let part = folder.join(format!(".{}.part", super::clock::fresh::<8>()));
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&part)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::hard_link(&part, path));
+    // Whether it worked or not, only the name counts from here.
+    let removed = fs::remove_file(&part);
+    written?;
+    removed?;
+    fs::File::open(folder)?.sync_all()
+}
+
+/// Decodes base64 as people and programs write it: padded, with or without line ends.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn decode(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
+    match text.contains(char::is_whitespace) {
+        true => STANDARD.decode(text.split_whitespace().collect::<String>()),
+        false => STANDARD.decode(text),
+    }
+}
+
+/// Base64 for the wire.
+pub(super) fn encode(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// Reads a file to be sent, of at most `limit` bytes. What belongs to this agent's own home is not sendable.
+///
+/// # Errors
+/// `file-not-found`, `too-large`, `not-sendable`.
+pub(super) fn load(home: &Home, path: &str, limit: usize) -> Result<(PathBuf, Vec<u8>), Error> {
+    let missing = |why: &dyn std::fmt::Display| {
+        Error::new(
+            ErrorKind::FileNotFound,
+            format!("cannot read {path}: {why}"),
+            "give the path of a readable file: p2p-comm sendfile --path FILE",
+        )
+    };
+    let real = fs::canonicalize(path).map_err(|error| missing(&error))?;
+    let data = fs::metadata(&real).map_err(|error| missing(&error))?;
+    if !data.is_file() {
+        return Err(missing(&"it is not a plain file"));
+    }
+    if real.starts_with(home.state()) && !real.starts_with(home.files()) || real == home.identity() {
+        return Err(not_sendable("this file belongs to the agent itself"));
+    }
+    if data.len() > limit as u64 {
+        return Err(too_large(data.len(), limit));
+    }
+    let bytes = fs::read(&real).map_err(|error| missing(&error))?;
+    Ok((real, bytes))
+}
+
+/// The error for what must not leave the machine.
+pub(super) fn not_sendable(why: &str) -> Error {
+    Error::new(
+        ErrorKind::NotSendable,
+        why,
+        "nothing was sent; a key or a database never has to leave this machine",
+    )
+}
+
+/// The error for a file that does not fit.
+pub(super) fn too_large(size: u64, limit: usize) -> Error {
+    Error::new(
+        ErrorKind::TooLarge,
+        format!(
+            "the file has {size} bytes; a call in the legacy dialect carries at most {limit} bytes a file"
+        ),
+        "split the file, or send a link to it",
+    )
+}
+
+/// The MIME type that a name's extension suggests.
+pub(super) fn mime_of(name: &str) -> &'static str {
+    let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    match extension.as_deref().unwrap_or_default() {
+        "txt" | "log" => "text/plain",
+        "md" => "text/markdown",
+        "csv" => "text/csv",
+        "html" | "htm" => "text/html",
+        "json" => "application/json",
+        "xml" => "application/xml",
+        "pdf" => "application/pdf",
+        "zip" => "application/zip",
+        "gz" => "application/gzip",
+        "tar" => "application/x-tar",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "gif" => "image/gif",
+        "svg" => "image/svg+xml",
+        "webp" => "image/webp",
+        "mp3" => "audio/mpeg",
+        "wav" => "audio/wav",
+        "mp4" => "video/mp4",
+        "py" => "text/x-python",
+        "rs" => "text/x-rust",
+        "js" => "text/javascript",
+        "toml" => "application/toml",
+        "yaml" | "yml" => "application/yaml",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn home() -> (tempfile::TempDir, Home) {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(folder.path())).unwrap();
+        (folder, home)
+    }
+
+    const CALL: CallId = Hex([1; 8]);
+
+    #[test]
+    fn a_file_is_received_once_and_another_of_its_name_beside_it() {
+        let (_folder, home) = home();
+        let first = receive(&home, &CALL, "../a.txt", "", "aGVsbG8=").unwrap();
+        assert_eq!((first.name.as_str(), first.size, first.mime.as_str()), ("a.txt", 5, "text/plain"));
+        assert_eq!(first.sha256, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
+        assert_eq!(receive(&home, &CALL, "a.txt", "", "aGVs\nbG8=").unwrap(), first);
+        assert_eq!(receive(&home, &CALL, "a.txt", "", "aGk=").unwrap().name, "a-2.txt");
+        let folder = home.files().join(CALL.to_string());
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "no parts are left");
+        let path = first.path.unwrap();
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_planted_link_is_neither_followed_nor_replaced() {
+        let (outside, home) = home();
+        let folder = home.files().join(CALL.to_string());
+        fs::create_dir_all(&folder).unwrap();
+        let target = outside.path().join("target");
+        fs::write(&target, "mine").unwrap();
+        symlink(&target, folder.join("a.txt")).unwrap();
+        symlink(outside.path().join("nowhere"), folder.join("b.txt")).unwrap();
+        assert_eq!(receive(&home, &CALL, "a.txt", "", "aGk=").unwrap().name, "a-2.txt");
+        assert_eq!(receive(&home, &CALL, "b.txt", "", "aGk=").unwrap().name, "b-2.txt");
+        assert_eq!(fs::read_to_string(&target).unwrap(), "mine");
+        assert!(!outside.path().join("nowhere").exists());
+    }
+
+    #[test]
+    fn what_is_no_base64_is_refused() {
+        let (_folder, home) = home();
+        let error = receive(&home, &CALL, "a", "", "!").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn the_agents_own_files_are_not_sendable_by_any_path() {
+        let (folder, home) = home();
+        fs::write(home.identity(), "{}").unwrap();
+        fs::write(home.database(), "x").unwrap();
+        let link = folder.path().join("innocent.txt");
+        symlink(home.identity(), &link).unwrap();
+        for path in [home.identity(), home.database(), link] {
+            let error = load(&home, &path.to_string_lossy(), 100).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::NotSendable, "{}", path.display());
+        }
+        let received = receive(&home, &CALL, "a.txt", "", "aGk=").unwrap().path.unwrap();
+        assert!(load(&home, &received, 100).is_ok(), "what a peer sent can be sent on");
+        assert_eq!(load(&home, &received, 1).unwrap_err().kind, ErrorKind::TooLarge);
+        assert_eq!(load(&home, "/nowhere", 1).unwrap_err().kind, ErrorKind::FileNotFound);
+        assert_eq!(load(&home, "/", 1).unwrap_err().kind, ErrorKind::FileNotFound);
+    }
+}

@@ -1,0 +1,193 @@
+//! What relays say. Events are verified by `transport`; whether they mean anything is decided here.
+
+use tokio::time::Instant;
+
+use super::clock::fresh;
+use super::core::{Core, Effect, REPUBLISH_AFTER, Topic};
+use super::outputs::event;
+use crate::api::{KeyChanged, RelayNote};
+use crate::proto::call::Handled;
+use crate::proto::legacy::Payload;
+use crate::proto::presence::{Content, Entry};
+use crate::proto::{EventId, EventKind, Hex, MessageState, Millis, PublicKey};
+use crate::store::{self, NewEvent};
+use crate::transport::{Class, Inbound, Outcome, Published, RelayId};
+
+/// Longest note of a relay kept, characters.
+const NOTE_LIMIT: usize = 300;
+
+impl Core {
+    pub(super) fn handle_inbound(&mut self, inbound: Inbound, now: Millis) -> Result<(), store::Error> {
+        match inbound {
+            Inbound::Presence { id, from, created_at, agent_id, content, .. } => {
+                self.handle_presence(id, from, created_at, &agent_id, &content, now)
+            }
+            Inbound::Retracted { from, created_at, .. } => {
+                self.directory.retract(&from, Millis::from_secs(created_at));
+                Ok(())
+            }
+            Inbound::Direct { id, from, created_at, payload, .. } => {
+                self.handle_direct(&id, &from, created_at, &payload, now)
+            }
+            Inbound::Synced { relay, class, since_request } => {
+                if class == Class::Direct {
+                    self.store.set_cursor(relay.as_str(), class.name(), since_request)?;
+                    self.effects.push(Effect::Cursor(relay, class, since_request));
+                }
+                self.stir(Topic::Relays);
+                Ok(())
+            }
+            Inbound::Refreshed { token, .. } => {
+                if token == self.refresh.token {
+                    self.refresh.under_way = false;
+                    self.refresh.answered_at = Some(Instant::now());
+                    self.stir(Topic::Relays);
+                }
+                Ok(())
+            }
+            Inbound::Published(published) => self.handle_published(published, now),
+            Inbound::Gap { relay, class, second } => {
+                let detail = format!("more {class} events at second {second} than the relay serves");
+                self.note(EventKind::Gap, &relay, detail, now)
+            }
+            Inbound::Up { relay } => {
+                tracing::info!(%relay, "connected");
+                self.note(EventKind::RelayUp, &relay, String::new(), now)
+            }
+            Inbound::Down { relay, error } => {
+                tracing::info!(%relay, error, "not connected");
+                self.note(EventKind::RelayDown, &relay, error, now)
+            }
+        }
+    }
+
+    fn note(
+        &mut self,
+        kind: EventKind,
+        relay: &RelayId,
+        detail: String,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        self.stir(Topic::Relays);
+        self.stir(Topic::Journal);
+        let detail = detail.chars().take(NOTE_LIMIT).collect();
+        let note = RelayNote { url: relay.as_str().to_owned(), detail };
+        self.store
+            .add_event(&NewEvent { detail: serde_json::to_string(&note).ok(), ..event(kind, None, now) })?;
+        Ok(())
+    }
+
+    fn handle_presence(
+        &mut self,
+        id: EventId,
+        from: PublicKey,
+        created_at: u64,
+        label: &str,
+        content: &str,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let content = match Content::parse(content) {
+            Ok(content) if content.agent_id == label => content,
+            Ok(_) => {
+                tracing::debug!(%id, "announcement under another label than its own");
+                return Ok(());
+            }
+            Err(error) => {
+                tracing::debug!(%id, %error, "announcement not taken");
+                return Ok(());
+            }
+        };
+        let agent_id = content.agent_id.clone();
+        if !self
+            .directory
+            .announce(Entry { key: from, seen: Millis::from_secs(created_at), content, event: id }, now)
+        {
+            return Ok(());
+        }
+        self.stir(Topic::Relays);
+        if let Some(pinned) = self.book.first_false_claim(&agent_id, &from) {
+            tracing::warn!(agent_id, "another key claims a pinned agent id");
+            let changed = KeyChanged { agent_id, pinned, claimed_by: from };
+            self.stir(Topic::Journal);
+            let told = event(EventKind::ContactKeyChanged, None, now);
+            self.store.add_event(&NewEvent { detail: serde_json::to_string(&changed).ok(), ..told })?;
+        }
+        Ok(())
+    }
+
+    fn handle_direct(
+        &mut self,
+        id: &EventId,
+        from: &PublicKey,
+        created_at: u64,
+        payload: &str,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        if !self.store.mark_seen(id, now)? {
+            return Ok(());
+        }
+        self.effects.push(Effect::Seen(*id));
+        if self.book.is_blocked(from) {
+            tracing::debug!(event = %id, "from a blocked key");
+            return Ok(());
+        }
+        let payload = match Payload::parse(payload) {
+            Ok(payload) => payload,
+            Err(error) => {
+                tracing::debug!(event = %id, %error, "payload not taken");
+                return Ok(());
+            }
+        };
+        if !self.board.knows(from, &payload.room)
+            && let Some(stored) = self.store.call_in_room(from, &payload.room)?
+        {
+            self.restore_call(&stored.call.id)?;
+        }
+        // A message without an id of its own is named after its event, of which there is only one.
+        let mut message = Hex([0; 16]);
+        message.0.copy_from_slice(&id.0[..16]);
+        let at = Millis::from_secs(created_at);
+        if let Handled::Dropped(why) = self.board.handle(from, payload, message, fresh(), at, now) {
+            tracing::debug!(event = %id, why, "payload changes nothing");
+        }
+        self.settle(now)
+    }
+
+    /// A relay has answered to an event of ours: the first yes counts, and only the last no.
+    fn handle_published(&mut self, published: Published, now: Millis) -> Result<(), store::Error> {
+        let Published { relay, id, outcome } = published;
+        match outcome {
+            Outcome::Accepted => {
+                self.refusals.remove(&id);
+                let Some((call, Some(message))) = self.store.dequeue(&id)? else { return Ok(()) };
+                if let Some(row) = self.store.advance_message(&message, MessageState::Relayed, None)? {
+                    self.stir(Topic::Journal);
+                    let relayed = event(EventKind::MessageRelayed, Some(call), now);
+                    self.store.add_event(&NewEvent { message: Some(row), ..relayed })?;
+                }
+                Ok(())
+            }
+            Outcome::Refused { reason } => {
+                tracing::info!(%relay, event = %id, reason, "refused");
+                if !self.store.is_queued(&id)? {
+                    return Ok(());
+                }
+                let refusals = self.refusals.entry(id).or_default();
+                refusals.insert(relay, reason.clone());
+                if refusals.len() < self.pool.relays().count() {
+                    return Ok(());
+                }
+                self.refusals.remove(&id);
+                let Some((call, message)) = self.store.dequeue(&id)? else { return Ok(()) };
+                self.give_up(&call, message.as_ref(), &format!("every relay refused it: {reason}"), now)?;
+                self.settle(now)
+            }
+            Outcome::Unanswered | Outcome::Dropped => {
+                tracing::debug!(%relay, event = %id, ?outcome, "not taken");
+                self.republish_at.get_or_insert(Instant::now() + REPUBLISH_AFTER);
+                Ok(())
+            }
+            Outcome::Superseded => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What the machines want, done: persisted in the batch's transaction, let out after its commit.
+
+use std::time::Duration;
+
+use super::core::{Core, Effect, Topic};
+use super::files;
+use crate::api::{Error, ErrorKind};
+use crate::proto::call::{Call, Content, Entry, Output};
+use crate::proto::legacy::Payload;
+use crate::proto::{
+    CallId, EventKind, MessageId, MessageKind, MessageState, Millis, PublicKey, Sender, presence,
+};
+use crate::store::{self, NewEvent, NewMessage, Outgoing};
+use crate::transport::{SealError, legacy};
+
+/// Most events of ours that share a second of `created_at`: a relay serves what is stored in pages by time, and a
+/// second that holds more than a page cannot be read whole.
+const PER_SECOND: usize = 100;
+/// How far `created_at` may run ahead of the clock in a burst, seconds: relays take up to 900.
+const AHEAD_LIMIT: u64 = 300;
+/// How long events and the ids of handled events are kept: longer than any relay keeps a message that would come
+/// again.
+const EVENTS_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// How long a message waits for a relay before it has failed.
+const UNDELIVERED_KEPT: Duration = Duration::from_secs(24 * 3_600);
+
+impl Core {
+    /// Drains the switchboard.
+    pub(super) fn settle(&mut self, now: Millis) -> Result<(), store::Error> {
+        while let Some(output) = self.board.poll_output() {
+            self.stir(Topic::Journal);
+            match output {
+                Output::Save(id) => {
+                    if let Some(call) = self.board.call(&id) {
+                        self.store.save_call(call)?;
+                    }
+                }
+                Output::Store { call, entry, surfaced } => self.keep(&call, entry, surfaced, now)?,
+                Output::Surface { call, message } => {
+                    if let Some(row) = self.store.surface_message(&call, &message)? {
+                        self.tell_received(&call, row, now)?;
+                    }
+                }
+                Output::Discard { call, message } => self.store.discard_held(&call, &message)?,
+                Output::Transmit { call, to, payload } => self.transmit(&call, &to, &payload, now)?,
+                Output::Event { call, kind, own } => {
+                    if kind == EventKind::CallConnected {
+                        self.pin(&call)?;
+                    }
+                    self.store.add_event(&NewEvent { own, ..event(kind, Some(call), now) })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A peer has said something: on the disk, whether it is shown now or held back.
+    fn keep(&mut self, id: &CallId, entry: Entry, surfaced: bool, now: Millis) -> Result<(), store::Error> {
+        let Some(call) = self.board.call(id) else { return Ok(()) };
+        let (peer, kind) = (call.peer, entry.content.kind());
+        let mut state = MessageState::Received;
+        let (text, file) = match entry.content {
+            Content::Text(text) | Content::Escalation(text) => (text, None),
+            Content::File { name, mime, bytes } => match files::receive(&self.home, id, &name, &mime, &bytes)
+            {
+                Ok(file) => (file.name.clone(), serde_json::to_string(&file).ok()),
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    tracing::debug!(call = %id, %error, "a file of a peer is not base64");
+                    state = MessageState::Failed;
+                    (crate::proto::safe_file_name(&name), None)
+                }
+                Err(error) => {
+                    tracing::warn!(call = %id, %error, "a file of a peer cannot be written");
+                    return Err(store::Error::Full(self.home.files()));
+                }
+            },
+        };
+        let message = NewMessage {
+            message: entry.id,
+            call: Some(*id),
+            peer,
+            sender: Sender::Peer,
+            kind,
+            text,
+            file,
+            at: entry.at,
+            state,
+            seq: entry.seq,
+        };
+        if !surfaced {
+            self.store.hold_message(&message)?;
+        } else if let Some(row) = self.store.add_message(&message)? {
+            self.tell_received(id, row, now)?;
+        }
+        Ok(())
+    }
+
+    fn tell_received(&mut self, call: &CallId, row: u64, now: Millis) -> Result<(), store::Error> {
+        let Some(stored) = self.store.message_at(row)? else { return Ok(()) };
+        let kind = match (stored.message.kind, stored.message.state) {
+            (MessageKind::File, MessageState::Failed) => EventKind::FileFailed,
+            (MessageKind::File, _) => EventKind::FileReceived,
+            (MessageKind::Escalation, _) => EventKind::EscalationReceived,
+            _ => EventKind::MessageReceived,
+        };
+        self.store.add_event(&NewEvent { message: Some(row), ..event(kind, Some(*call), now) })?;
+        Ok(())
+    }
+
+    /// Signs a payload once; from here on the event is only repeated, byte for byte.
+    fn transmit(
+        &mut self,
+        call: &CallId,
+        to: &PublicKey,
+        payload: &Payload,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let created_at = self.next_second(now);
+        match legacy::seal(&self.identity, to, &payload.to_json(), created_at) {
+            Ok(signed) => {
+                self.store.enqueue(&Outgoing {
+                    event: signed.id,
+                    kind: signed.kind,
+                    created_at,
+                    json: signed.json.clone(),
+                    call: *call,
+                    message: payload.id,
+                })?;
+                self.effects.push(Effect::Publish(signed));
+                Ok(())
+            }
+            Err(error) => self.give_up(call, payload.id.as_ref(), &unsealed(&error), now),
+        }
+    }
+
+    /// Something of ours will not arrive.
+    pub(super) fn give_up(
+        &mut self,
+        call: &CallId,
+        message: Option<&MessageId>,
+        why: &str,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        tracing::warn!(%call, why, "not delivered");
+        let Some(message) = message else {
+            self.board.handle_undeliverable(call, why.to_owned(), now);
+            return Ok(());
+        };
+        self.stir(Topic::Journal);
+        if let Some(row) = self.store.advance_message(message, MessageState::Failed, Some(why))? {
+            let failed = event(EventKind::MessageFailed, Some(*call), now);
+            self.store.add_event(&NewEvent { message: Some(row), ..failed })?;
+        }
+        Ok(())
+    }
+
+    /// The second that the next event is signed with: now, or a little ahead in a burst.
+    fn next_second(&mut self, now: Millis) -> u64 {
+        let (second, used) = self.last_second;
+        self.last_second = match now.as_secs() {
+            current if current > second => (current, 1),
+            _ if used < PER_SECOND => (second, used + 1),
+            _ => (second + 1, 1),
+        };
+        self.last_second.0
+    }
+
+    /// Refuses to run ahead of the clock further than relays would follow.
+    pub(super) fn check_pace(&self, now: Millis) -> Result<(), Error> {
+        let ahead = self.last_second.0.saturating_sub(now.as_secs());
+        if ahead < AHEAD_LIMIT {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::TooFast,
+            format!("{} messages a second is what the legacy dialect carries", PER_SECOND),
+            "wait a minute, then go on; nothing of this message was sent",
+        ))
+    }
+
+    /// A call is connected: its key is known from now on, and has the agent id that it claims, unless another has.
+    fn pin(&mut self, id: &CallId) -> Result<(), store::Error> {
+        let Some(call) = self.board.call(id) else { return Ok(()) };
+        let (peer, agent_id) = (call.peer, call.agent_id.clone());
+        let mut contact = self.book.entry(&peer);
+        contact.known = true;
+        if contact.agent_id.is_none()
+            && presence::is_agent_id(&agent_id)
+            && self.book.pinned(&agent_id).is_none()
+            && agent_id != self.me.agent_id
+        {
+            contact.agent_id = Some(agent_id);
+        }
+        self.book.save(&mut self.store, contact)
+    }
+
+    /// Memory is made equal to the database: at the start, and after a batch that was not committed.
+    pub(super) fn restore(&mut self) -> Result<(), store::Error> {
+        self.board.clear();
+        let mut ids: Vec<CallId> = self.store.live_calls()?.iter().map(|stored| stored.call.id).collect();
+        ids.extend(self.store.calls_with_held()?);
+        ids.sort_unstable();
+        ids.dedup();
+        for id in ids {
+            self.restore_call(&id)?;
+        }
+        self.book = super::book::Book::load(&self.store)?;
+        self.owner.restore(self.store.open_tickets()?.iter().map(|ticket| (ticket.id, ticket.expires_at)));
+        Ok(())
+    }
+
+    /// Brings a call back onto the switchboard.
+    pub(super) fn restore_call(&mut self, id: &CallId) -> Result<Option<Call>, store::Error> {
+        if let Some(call) = self.board.call(id) {
+            return Ok(Some(call.clone()));
+        }
+        let Some(stored) = self.store.call(id)? else { return Ok(None) };
+        self.board.restore(stored.call.clone(), self.store.held_in(id)?);
+        Ok(Some(stored.call))
+    }
+
+    /// Publishes again what no relay has taken yet.
+    pub(super) fn republish(&mut self) -> Result<(), store::Error> {
+        self.republish_at = None;
+        for out in self.store.outbox()? {
+            self.effects.push(Effect::Publish(crate::transport::Signed {
+                id: out.event,
+                kind: out.kind,
+                created_at: out.created_at,
+                json: out.json,
+            }));
+        }
+        Ok(())
+    }
+
+    /// Clears away what is too old to matter.
+    pub(super) fn clear_away(&mut self, now: Millis) -> Result<(), store::Error> {
+        self.store.prune_events(now - EVENTS_KEPT)?;
+        self.store.forget_seen(now - EVENTS_KEPT)?;
+        self.directory.expire(now);
+        let too_old = (now - UNDELIVERED_KEPT).as_secs();
+        for out in self.store.outbox()?.into_iter().filter(|out| out.created_at < too_old) {
+            self.store.dequeue(&out.event)?;
+            self.refusals.remove(&out.event);
+            self.give_up(&out.call, out.message.as_ref(), "no relay took it within a day", now)?;
+        }
+        self.settle(now)
+    }
+}
+
+/// An event with nothing but its call.
+pub(super) fn event(kind: EventKind, call: Option<CallId>, at: Millis) -> NewEvent {
+    NewEvent { kind, at, call, message: None, ticket: None, detail: None, own: false }
+}
+
+fn unsealed(error: &SealError) -> String {
+    format!("it could not be sealed: {error}")
+}

@@ -1,0 +1,87 @@
+//! Announcing this agent: every 110 ± 10 s, with a `created_at` that always rises.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::clock;
+use super::core::{Core, Effect};
+use crate::proto::presence::{Content, ONLINE_FOR};
+use crate::proto::{EventId, Millis};
+use crate::store;
+use crate::transport::{Signed, presence};
+
+/// Users are promised two minutes.
+const PERIOD: Duration = Duration::from_secs(100);
+/// Agents that started together shall not announce themselves together.
+const JITTER: Duration = Duration::from_secs(20);
+/// Where the last `created_at` is remembered.
+const META: &str = "presence_at";
+
+/// When this agent announces itself next.
+#[derive(Debug)]
+pub(super) struct Announcer {
+    next_at: Instant,
+    last: Option<(EventId, u64)>,
+}
+
+impl Announcer {
+    /// The first announcement is due at once.
+    pub(super) fn new() -> Self {
+        Self { next_at: Instant::now(), last: None }
+    }
+
+    pub(super) fn next_at(&self) -> Instant {
+        self.next_at
+    }
+
+    /// Something that others should see has changed.
+    pub(super) fn soon(&mut self) {
+        self.next_at = Instant::now();
+    }
+}
+
+impl Core {
+    pub(super) fn announce_if_due(&mut self, now: Millis) -> Result<(), store::Error> {
+        if self.announcer.next_at > Instant::now() {
+            return Ok(());
+        }
+        let jitter = Duration::from_millis(clock::below(JITTER.as_millis() as u64));
+        self.announcer.next_at = Instant::now() + PERIOD + jitter;
+        let content = Content {
+            agent_id: self.me.agent_id.clone(),
+            name: self.me.name.clone(),
+            capabilities: self.settings.capabilities.clone(),
+            timestamp: Some(now.0),
+            p2p: None,
+        };
+        let created_at = now.as_secs().max(self.store.meta(META)?.unwrap_or(0) + 1);
+        let announcement = presence::Announcement {
+            agent_id: &self.me.agent_id,
+            capabilities: &self.settings.capabilities,
+            content: &content.to_json(),
+            expires: created_at + ONLINE_FOR.as_secs(),
+            unlisted: false,
+        };
+        match presence::sign(&self.identity, &announcement, created_at) {
+            Ok(signed) => {
+                self.store.set_meta(META, created_at)?;
+                self.announcer.last = Some((signed.id, created_at));
+                self.effects.push(Effect::Publish(signed));
+            }
+            Err(error) => tracing::warn!(%error, "this agent cannot be announced"),
+        }
+        Ok(())
+    }
+
+    /// Takes the last announcement back, for an orderly stop.
+    pub(super) fn retraction(&mut self, now: Millis) -> Option<Signed> {
+        let (event, last) = self.announcer.last?;
+        let created_at = now.as_secs().max(last + 1);
+        // The next start announces itself above this.
+        if let Err(error) = self.store.set_meta(META, created_at) {
+            tracing::warn!(%error, "the time of the retraction is not kept");
+        }
+        presence::retract(&self.identity, event, &self.me.agent_id, false, created_at).ok()
+    }
+}

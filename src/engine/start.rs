@@ -1,0 +1,166 @@
+//! Opening a home: identity, settings, database, relays, and the thread that owns them.
+
+use std::sync::Mutex;
+
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::{mpsc, oneshot};
+
+use super::book::Book;
+use super::core::{Core, Inputs, Parts, told};
+use super::handle::Handle;
+use super::presence::Announcer;
+use super::seen::SeenEvents;
+use crate::api::{Error, ErrorKind};
+use crate::home::{Home, Settings, identity, settings};
+use crate::owner::Channels;
+use crate::proto::PublicKey;
+use crate::proto::call::{Limits, Myself, Switchboard};
+use crate::store::Store;
+use crate::transport::{Class, Identity, Options as PoolOptions, Pool, Tuning};
+
+/// Commands that wait for the engine's thread. Beyond it whoever asks waits too.
+const COMMANDS: usize = 4_096;
+/// What relays sent and the engine has not handled. Beyond it the sockets wait.
+const INBOUND: usize = 1_024;
+/// Reports of the owner's channels.
+const REPORTS: usize = 64;
+/// Ids of handled events kept in front of verification: a look-back's worth of them.
+const SEEN: usize = 50_000;
+
+/// What an engine is started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder of the agent.
+    pub home: Home,
+    /// What it is set to.
+    pub settings: Settings,
+}
+
+/// A running engine.
+#[derive(Debug)]
+pub struct Engine {
+    handle: Handle,
+    key: PublicKey,
+    agent_id: String,
+    stop: Mutex<Option<oneshot::Sender<oneshot::Sender<()>>>>,
+}
+
+impl Engine {
+    /// Opens the home and connects. Makes the identity on the first run, and remembers what the agent is known by.
+    /// Must be called inside a tokio runtime; the caller holds the home's lock.
+    ///
+    /// # Errors
+    /// `identity-damaged`, `unsafe-identity`, `agent-id-mismatch`, `database-damaged`, `disk-full`,
+    /// `version-mismatch`, `invalid-value`.
+    pub fn start(options: Options) -> Result<Self, Error> {
+        let Options { home, mut settings } = options;
+        let identity = open_identity(&home)?;
+        let key = identity.public_key();
+        let agent_id =
+            settings.agent_id.clone().unwrap_or_else(|| format!("agent-{}", &key.to_string()[..8]));
+        let name = settings.name.clone().unwrap_or_else(|| agent_id.clone());
+        settings.agent_id = Some(agent_id.clone());
+        settings::remember(&home, &agent_id, &name, &settings.capabilities, &settings.relays)?;
+        let me = Myself { key, agent_id: agent_id.clone(), name };
+        let owner = Channels::new(&settings.owner)?;
+        let store = Store::open(&home.database()).map_err(|error| told(&error))?;
+
+        let (commands, command_inputs) = mpsc::channel(COMMANDS);
+        let (inbound, relay_inputs) = mpsc::channel(INBOUND);
+        let (reports, owner_inputs) = mpsc::channel(REPORTS);
+        let (stop, stop_input) = oneshot::channel();
+        let seen = SeenEvents::new(store.seen(SEEN).map_err(|error| told(&error))?, SEEN);
+        let cursors = store.cursors().map_err(|error| told(&error))?;
+        let class = |name: &str| Class::ALL.into_iter().find(|class| class.name() == name);
+        let cursors = cursors
+            .into_iter()
+            .filter_map(|(relay, name, since)| Some((relay, class(&name)?, since)))
+            .collect();
+        let pool = Pool::start(PoolOptions {
+            relays: settings.relays.clone(),
+            identity: identity.clone(),
+            cursors,
+            inbound,
+            seen: Some(seen.filter()),
+            tuning: Tuning::DEFAULT,
+        })
+        .map_err(|error| {
+            let hint = "p2p-comm config set relays wss://…,wss://…";
+            Error::new(ErrorKind::InvalidValue, error.to_string(), hint)
+        })?;
+        let limits = Limits {
+            max_calls: settings.max_calls,
+            ring_time: std::time::Duration::from_secs(settings.ring_time_s),
+        };
+        let book = Book::load(&store).map_err(|error| told(&error))?;
+        let mut core = Core::new(Parts {
+            home,
+            settings,
+            identity,
+            board: Switchboard::new(me.clone(), limits),
+            me,
+            store,
+            book,
+            pool,
+            seen,
+            owner,
+            reports,
+            announcer: Announcer::new(),
+        });
+        core.restore().map_err(|error| told(&error))?;
+        let inputs =
+            Inputs { commands: command_inputs, relays: relay_inputs, owner: owner_inputs, stop: stop_input };
+        let runtime = Runtime::current();
+        std::thread::Builder::new()
+            .name("p2p-engine".into())
+            .spawn(move || runtime.block_on(core.run(inputs)))
+            .map_err(|error| Error::internal(format_args!("no thread for the engine: {error}")))?;
+        Ok(Self { handle: Handle::new(commands), key, agent_id, stop: Mutex::new(Some(stop)) })
+    }
+
+    /// A way to ask it.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// The agent's key.
+    pub fn public_key(&self) -> PublicKey {
+        self.key
+    }
+
+    /// The agent's id.
+    pub fn agent_id(&self) -> &str {
+        &self.agent_id
+    }
+
+    /// Takes the presence back, lets what is under way leave, and ends. Calls are kept for the next start.
+    pub async fn stop(&self) {
+        let stop = self.stop.lock().ok().and_then(|mut stop| stop.take());
+        if let Some(stop) = stop {
+            let (stopped, ended) = oneshot::channel();
+            if stop.send(stopped).is_ok() {
+                // An error only means that it has ended already.
+                _ = ended.await;
+            }
+        }
+    }
+}
+
+/// The identity of a home; made if there is none, never replaced.
+fn open_identity(home: &Home) -> Result<Identity, Error> {
+    let raw = match identity::read(home)? {
+        Some(raw) => raw,
+        None => {
+            let fresh = Identity::generate();
+            let private_key_hex = identity::PrivateKeyHex::new(fresh.secret_hex().as_str())
+                .ok_or_else(|| Error::internal("a fresh key is not hex"))?;
+            identity::create(home, identity::RawIdentity { private_key_hex, public_key: fresh.public_key() })?
+        }
+    };
+    let identity = Identity::from_secret_hex(raw.private_key_hex.expose())
+        .map_err(|error| identity::damaged(&home.identity(), error))?;
+    if identity.public_key() != raw.public_key {
+        return Err(identity::damaged(&home.identity(), "its two keys do not belong together"));
+    }
+    Ok(identity)
+}

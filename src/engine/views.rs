@@ -1,0 +1,160 @@
+//! Rows and machines as front ends see them.
+
+use super::core::Core;
+use crate::api::{self, Event, KeyChanged, RelayNote, Time};
+use crate::proto::call;
+use crate::proto::{Direction, EventKind, Millis, PublicKey};
+use crate::store::{self, JournalEntry, StoredCall, StoredContact, StoredMessage, StoredTicket};
+use crate::transport::npub;
+
+/// Without a limit, as far as SQLite counts.
+const ALL: usize = i64::MAX as usize;
+
+impl Core {
+    /// Who a key is to this home. `agent_id` and `name` are what it claims.
+    pub(super) fn peer(&self, key: &PublicKey, agent_id: &str, name: &str) -> api::Peer {
+        let contact = self.book.get(key);
+        let pinned = contact.and_then(|contact| contact.agent_id.clone());
+        let named = contact.and_then(|contact| contact.name.clone());
+        let id = pinned.unwrap_or_else(|| agent_id.to_owned());
+        let claimed = if name.is_empty() { id.clone() } else { name.to_owned() };
+        api::Peer {
+            name: named.unwrap_or(claimed),
+            id,
+            pubkey: *key,
+            npub: npub(key),
+            tier: self.book.tier(key),
+        }
+    }
+
+    pub(super) fn call_view(&self, stored: &StoredCall) -> api::Call {
+        let call = &stored.call;
+        let ended = call.ended.as_ref();
+        api::Call {
+            call: call.id,
+            state: call.state(),
+            direction: call.direction,
+            peer: self.peer(&call.peer, &call.agent_id, &call.agent_name),
+            topic: call.topic.clone(),
+            protocol: call.protocol,
+            away: false,
+            started_at: Time(call.started_at),
+            connected_at: call.connected_at.map(Time),
+            ended_at: ended.map(|end| Time(end.at)),
+            end_reason: ended.map(|end| end.reason),
+            reason: ended.and_then(|end| end.words.clone()),
+            messages: stored.messages,
+        }
+    }
+
+    pub(super) fn call_views(&self, stored: &[StoredCall]) -> Vec<api::Call> {
+        stored.iter().map(|call| self.call_view(call)).collect()
+    }
+
+    pub(super) fn transcript(
+        &self,
+        stored: &StoredCall,
+        now: Millis,
+    ) -> Result<api::Transcript, store::Error> {
+        let call = &stored.call;
+        let messages = message_views(&self.store.messages(Some(&call.id), false, ALL)?);
+        let peer = self.peer(&call.peer, &call.agent_id, &call.agent_name).id;
+        let me = self.me.agent_id.clone();
+        let (caller, callee) = match call.direction {
+            Direction::In => (peer, me),
+            Direction::Out => (me, peer),
+        };
+        let ended_at = call.ended.as_ref().map(|end| end.at);
+        Ok(api::Transcript {
+            call: call.id,
+            caller,
+            callee,
+            topic: call.topic.clone(),
+            started_at: Time(call.started_at),
+            ended_at: ended_at.map(Time),
+            duration_s: ended_at.unwrap_or(now).since(call.started_at).as_secs_f64(),
+            message_count: messages.len() as u64,
+            messages,
+        })
+    }
+
+    pub(super) fn event_view(&self, entry: &JournalEntry) -> Result<Event, store::Error> {
+        let event = &entry.event;
+        let mut view = Event {
+            cursor: entry.cursor,
+            kind: event.kind,
+            at: Time(event.at),
+            call: event.call,
+            message: None,
+            call_state: None,
+            escalation: None,
+            key_changed: None,
+            relay: None,
+        };
+        if let Some(row) = event.message {
+            view.message = self.store.message_at(row)?.as_ref().map(message_view);
+        } else if let Some(ticket) = event.ticket {
+            view.escalation = self.store.ticket(&ticket)?.as_ref().map(ticket_view);
+        } else if let Some(call) = event.call {
+            view.call_state = self.store.call(&call)?.as_ref().map(|stored| self.call_view(stored));
+        } else if let Some(detail) = &event.detail {
+            match event.kind {
+                EventKind::ContactKeyChanged => {
+                    view.key_changed = serde_json::from_str::<KeyChanged>(detail).ok();
+                }
+                _ => view.relay = serde_json::from_str::<RelayNote>(detail).ok(),
+            }
+        }
+        Ok(view)
+    }
+
+    pub(super) fn contact_view(&self, contact: &StoredContact) -> api::Contact {
+        api::Contact {
+            name: contact.name.clone().unwrap_or_default(),
+            pubkey: contact.key,
+            npub: npub(&contact.key),
+            agent_id: contact.agent_id.clone(),
+            tier: self.book.tier(&contact.key),
+            blocked: contact.blocked,
+            allow_legacy: contact.allow_legacy,
+        }
+    }
+}
+
+pub(super) fn message_view(stored: &StoredMessage) -> api::Message {
+    let message = &stored.message;
+    api::Message {
+        message: message.message,
+        call: message.call,
+        from: message.sender,
+        peer: message.peer,
+        kind: message.kind,
+        text: message.text.clone(),
+        file: message.file.as_deref().and_then(|file| serde_json::from_str(file).ok()),
+        at: Time(message.at),
+        state: message.state,
+        reason: stored.reason.clone(),
+    }
+}
+
+pub(super) fn message_views(stored: &[StoredMessage]) -> Vec<api::Message> {
+    stored.iter().map(message_view).collect()
+}
+
+pub(super) fn ticket_view(stored: &StoredTicket) -> api::Ticket {
+    api::Ticket {
+        ticket: stored.id,
+        call: stored.call,
+        question: stored.question.clone(),
+        options: serde_json::from_str(&stored.options).unwrap_or_default(),
+        state: stored.state,
+        answer: stored.answer.clone(),
+        channels: serde_json::from_str(&stored.channels).unwrap_or_default(),
+        at: Time(stored.at),
+    }
+}
+
+/// A call that only the switchboard knows yet, as its row will be.
+pub(super) fn as_stored(call: &call::Call) -> StoredCall {
+    StoredCall { call: call.clone(), messages: 0 }
+}

@@ -1,0 +1,151 @@
+//! The settings, one line each: name, variable, what values it takes.
+
+use std::ops::RangeInclusive;
+
+use crate::proto::presence::is_agent_id;
+
+/// Longest value of text, bytes: a webhook's address with its token fits.
+const TEXT_LIMIT: usize = 2_048;
+/// Most items of a list: what an announcement carries of capabilities.
+const LIST_LIMIT: usize = 64;
+
+/// One setting.
+#[derive(Debug, PartialEq)]
+pub struct Key {
+    /// Its name in `config.toml`.
+    pub name: &'static str,
+    /// The environment variable of the deployed agents.
+    pub variable: Option<&'static str>,
+    /// What it means, in a few words.
+    pub about: &'static str,
+    /// Written to `config.toml` at the first start: it is what the agent is known by.
+    pub remembered: bool,
+    /// A running daemon takes a change of it; otherwise it counts from the next start on.
+    pub live: bool,
+    kind: Kind,
+}
+
+#[derive(Debug, PartialEq)]
+enum Kind {
+    AgentId,
+    Text,
+    List,
+    Relays,
+    Whole(RangeInclusive<i64>),
+}
+
+const fn key(name: &'static str, variable: Option<&'static str>, about: &'static str, kind: Kind) -> Key {
+    Key { name, variable, about, remembered: false, live: false, kind }
+}
+
+/// Every setting.
+pub static KEYS: [Key; 9] = [
+    Key {
+        remembered: true,
+        ..key("agent_id", Some("P2P_AGENT_ID"), "the label that others call", Kind::AgentId)
+    },
+    Key {
+        remembered: true,
+        live: true,
+        ..key("name", Some("P2P_AGENT_NAME"), "the display name", Kind::Text)
+    },
+    Key {
+        remembered: true,
+        live: true,
+        ..key("capabilities", Some("P2P_CAPABILITIES"), "what this agent can do, a list", Kind::List)
+    },
+    Key {
+        remembered: true,
+        ..key(
+            "relays",
+            Some("P2P_NOSTR_RELAYS"),
+            "where agents meet, a list of ws:// or wss:// URLs",
+            Kind::Relays,
+        )
+    },
+    Key {
+        live: true,
+        ..key("owner", Some("P2P_OWNER_CHANNEL"), "ways to the human owner, a list", Kind::List)
+    },
+    key("audit_mode", Some("P2P_AUDIT_MODE"), "the audit mode of the deployed agents", Kind::Text),
+    key("audit_log", Some("P2P_AUDIT_LOG"), "the path of the audit log", Kind::Text),
+    key("ring_time_s", None, "how long a call rings, 5 to 600 seconds", Kind::Whole(5..=600)),
+    key("max_calls", None, "how many calls may be up at once, 1 to 256", Kind::Whole(1..=256)),
+];
+
+impl Key {
+    /// The setting of that name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+
+    /// Reads a value from a flag, a variable or the command line; lists are separated by commas.
+    pub(super) fn parse(&self, text: &str) -> Result<toml::Value, String> {
+        let items = || text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        let value = match &self.kind {
+            Kind::AgentId | Kind::Text => toml::Value::from(text.trim()),
+            // One channel may hold commas: a command line, a query.
+            Kind::List if self.name == "owner" => toml::Value::Array(
+                Some(text.trim())
+                    .filter(|text| !text.is_empty())
+                    .map(toml::Value::from)
+                    .into_iter()
+                    .collect(),
+            ),
+            Kind::List | Kind::Relays => toml::Value::Array(items().map(toml::Value::from).collect()),
+            Kind::Whole(_) => toml::Value::from(
+                text.trim().parse::<i64>().map_err(|_| "it takes a whole number".to_owned())?,
+            ),
+        };
+        self.check(&value)?;
+        Ok(value)
+    }
+
+    /// Is this a value of the setting? The error says what it takes.
+    pub(super) fn check(&self, value: &toml::Value) -> Result<(), String> {
+        match &self.kind {
+            Kind::AgentId => match value.as_str() {
+                Some(text) if is_agent_id(text) => Ok(()),
+                _ => Err("it takes 1 to 128 characters, none of them a control character".to_owned()),
+            },
+            Kind::Text => check_text(value),
+            Kind::List => list(value)?.iter().try_for_each(check_text),
+            Kind::Relays => {
+                let relays = list(value)?;
+                if relays.is_empty() {
+                    return Err("it takes at least one relay".to_owned());
+                }
+                relays.iter().try_for_each(check_relay)
+            }
+            Kind::Whole(range) => match value.as_integer() {
+                Some(number) if range.contains(&number) => Ok(()),
+                _ => Err(format!("it takes a whole number from {} to {}", range.start(), range.end())),
+            },
+        }
+    }
+}
+
+fn list(value: &toml::Value) -> Result<&Vec<toml::Value>, String> {
+    match value.as_array() {
+        Some(items) if items.len() <= LIST_LIMIT => Ok(items),
+        _ => Err(format!("it takes a list of at most {LIST_LIMIT} texts")),
+    }
+}
+
+fn check_text(value: &toml::Value) -> Result<(), String> {
+    match value.as_str() {
+        Some(text) if text.len() <= TEXT_LIMIT && !text.chars().any(char::is_control) => Ok(()),
+        _ => Err(format!("it takes text of at most {TEXT_LIMIT} bytes, without control characters")),
+    }
+}
+
+fn check_relay(value: &toml::Value) -> Result<(), String> {
+    check_text(value)?;
+    let host = value.as_str().and_then(|url| url.strip_prefix("wss://").or(url.strip_prefix("ws://")));
+    match host {
+        Some(host) if !host.is_empty() && !host.starts_with('/') && !host.contains(char::is_whitespace) => {
+            Ok(())
+        }
+        _ => Err("a relay is a URL that begins with wss:// or ws://".to_owned()),
+    }
+}

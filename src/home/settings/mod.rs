@@ -1,0 +1,330 @@
+//! What an agent is set to: flags count more than the environment, the environment more than `config.toml`, and that
+//! more than the defaults.
+//!
+//! The first start writes what the agent is known by (id, name, capabilities, relays) to `config.toml`, so that it stays
+//! the same agent when a shell forgets a variable. From then on a variable that differs is pointed out.
+
+mod file;
+mod keys;
+
+use std::path::PathBuf;
+
+pub use self::keys::{KEYS, Key};
+use super::Home;
+use crate::api::{Error, ErrorKind};
+
+/// Where agents meet unless told otherwise (docs/protocol.md, section 7).
+pub const DEFAULT_RELAYS: [&str; 3] = ["wss://nos.lol", "wss://relay.primal.net", "wss://nostr.mom"];
+/// How long a call rings: what deployed agents wait before they give up (docs/protocol.md, section 3).
+pub const DEFAULT_RING_TIME_S: u64 = 60;
+/// How many calls may be up at once; the next caller hears that we are busy (docs/protocol.md, section 10).
+pub const DEFAULT_CALLS_LIMIT: u64 = 16;
+
+/// What an agent is set to, all sources taken together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The agent id; made from the public key if absent.
+    pub agent_id: Option<String>,
+    /// The display name; the agent id if absent.
+    pub name: Option<String>,
+    /// What the agent announces that it can do.
+    pub capabilities: Vec<String>,
+    /// The relays, for every role.
+    pub relays: Vec<String>,
+    /// Ways to the human owner, tried in this order.
+    pub owner: Vec<String>,
+    /// What the deployed agents call the audit mode.
+    pub audit_mode: Option<String>,
+    /// Where the audit log goes.
+    pub audit_log: Option<PathBuf>,
+    /// How long a call rings, seconds.
+    pub ring_time_s: u64,
+    /// How many calls may be up at once.
+    pub max_calls: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            agent_id: None,
+            name: None,
+            capabilities: Vec::new(),
+            relays: DEFAULT_RELAYS.map(String::from).to_vec(),
+            owner: Vec::new(),
+            audit_mode: None,
+            audit_log: None,
+            ring_time_s: DEFAULT_RING_TIME_S,
+            max_calls: DEFAULT_CALLS_LIMIT as usize,
+        }
+    }
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A flag of this command.
+    Flag,
+    /// This environment variable.
+    Variable(&'static str),
+    /// `config.toml`.
+    File,
+}
+
+/// One value, and where it comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Which setting.
+    pub key: &'static Key,
+    /// Its value.
+    pub value: toml::Value,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// Every setting that was set somewhere, and what is odd about the sources.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Layers {
+    /// What counts, in the order of [`KEYS`].
+    pub entries: Vec<Entry>,
+    /// Sentences for the user: unknown keys, variables that differ from the file.
+    pub warnings: Vec<String>,
+}
+
+/// Reads every source. `flags` are settings by name, as `--set name=value` gives them.
+///
+/// # Errors
+/// `invalid-value` that names the flag, the variable, or the file and line.
+pub fn load(home: &Home, flags: &[(String, String)]) -> Result<Layers, Error> {
+    load_with(home, flags, |name| std::env::var(name).ok())
+}
+
+fn load_with(
+    home: &Home,
+    flags: &[(String, String)],
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Layers, Error> {
+    if let Some((name, _)) = flags.iter().find(|(name, _)| Key::find(name).is_none()) {
+        return Err(unknown_key(name));
+    }
+    let (mut in_file, mut warnings) = file::read(home)?;
+    let mut entries = Vec::new();
+    for key in &KEYS {
+        let from_flag = flags.iter().rev().find(|(name, _)| name == key.name);
+        let from_flag = from_flag
+            .map(|(name, text)| key.parse(text).map_err(|why| invalid(&format!("--set {name}"), &why)))
+            .transpose()?;
+        let from_variable = key
+            .variable
+            .and_then(|name| Some((name, variable(name).filter(|text| !text.trim().is_empty())?)))
+            .map(|(name, text)| {
+                key.parse(&text).map(|value| (name, value)).map_err(|why| invalid(name, &why))
+            })
+            .transpose()?;
+        let from_file = in_file.remove(key.name);
+        if let (true, Some((name, value)), Some(kept)) = (key.remembered, &from_variable, &from_file)
+            && value != kept
+        {
+            warnings.push(format!(
+                "{name} differs from {} in config.toml, and counts when the daemon starts; to change the file: \
+                 p2p-comm config set {} VALUE",
+                key.name, key.name
+            ));
+        }
+        let winner = from_flag
+            .map(|value| (value, Source::Flag))
+            .or(from_variable.map(|(name, value)| (value, Source::Variable(name))))
+            .or(from_file.map(|value| (value, Source::File)));
+        entries.extend(winner.map(|(value, source)| Entry { key, value, source }));
+    }
+    Ok(Layers { entries, warnings })
+}
+
+impl Layers {
+    /// All sources taken together, with the defaults for what nobody set.
+    pub fn settings(&self) -> Settings {
+        let defaults = Settings::default();
+        let text = |name: &str| self.value(name)?.as_str().map(String::from);
+        let list = |name: &str| {
+            let items = self.value(name)?.as_array()?;
+            Some(items.iter().filter_map(|item| item.as_str().map(String::from)).collect())
+        };
+        let number = |name: &str| self.value(name)?.as_integer().and_then(|value| u64::try_from(value).ok());
+        Settings {
+            agent_id: text("agent_id"),
+            name: text("name"),
+            capabilities: list("capabilities").unwrap_or(defaults.capabilities),
+            relays: list("relays").unwrap_or(defaults.relays),
+            owner: list("owner").unwrap_or(defaults.owner),
+            audit_mode: text("audit_mode"),
+            audit_log: text("audit_log").map(PathBuf::from),
+            ring_time_s: number("ring_time_s").unwrap_or(defaults.ring_time_s),
+            max_calls: number("max_calls").map_or(defaults.max_calls, |value| value as usize),
+        }
+    }
+
+    /// The value of a setting, if somebody set it.
+    pub fn value(&self, name: &str) -> Option<&toml::Value> {
+        self.entries.iter().find(|entry| entry.key.name == name).map(|entry| &entry.value)
+    }
+}
+
+/// Writes what the agent is known by, as far as `config.toml` does not have it yet. For the first start.
+///
+/// # Errors
+/// `invalid-value` if the file cannot be read, `disk-full` or `unsafe-home` if it cannot be written.
+pub fn remember(
+    home: &Home,
+    agent_id: &str,
+    name: &str,
+    capabilities: &[String],
+    relays: &[String],
+) -> Result<(), Error> {
+    let list = |items: &[String]| toml::Value::from(items.to_vec());
+    let values = [
+        ("agent_id", toml::Value::from(agent_id)),
+        ("name", toml::Value::from(name)),
+        ("capabilities", list(capabilities)),
+        ("relays", list(relays)),
+    ];
+    file::change(home, &values, file::Existing::Stays)
+}
+
+/// Sets one value in `config.toml`, and leaves the rest of the file, comments included, as it is.
+///
+/// # Errors
+/// `invalid-value` for an unknown key or a value out of its range.
+pub fn set(home: &Home, name: &str, text: &str) -> Result<&'static Key, Error> {
+    let key = Key::find(name).ok_or_else(|| unknown_key(name))?;
+    let value = key.parse(text).map_err(|why| invalid(name, &why))?;
+    file::change(home, &[(key.name, value)], file::Existing::IsReplaced)?;
+    Ok(key)
+}
+
+/// The error for a setting that does not exist.
+pub fn unknown_key(name: &str) -> Error {
+    let names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
+    Error::new(
+        ErrorKind::InvalidValue,
+        format!("there is no setting {}", crate::proto::text::quote(name)),
+        format!("settings: {}", names.join(", ")),
+    )
+}
+
+fn invalid(place: &str, why: &str) -> Error {
+    Error::new(ErrorKind::InvalidValue, format!("{place}: {why}"), "see: p2p-comm config --help")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn home(config: &str) -> (tempfile::TempDir, Home) {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(folder.path())).unwrap();
+        if !config.is_empty() {
+            fs::write(home.config(), config).unwrap();
+        }
+        (folder, home)
+    }
+
+    fn flag(name: &str, value: &str) -> (String, String) {
+        (name.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn without_any_source_the_defaults_count() {
+        let (_folder, home) = home("");
+        assert_eq!(load_with(&home, &[], |_| None).unwrap().settings(), Settings::default());
+    }
+
+    #[test]
+    fn flags_beat_variables_beat_the_file() {
+        let (_folder, home) = home("name = 'file'\nagent_id = 'file'\nmax_calls = 2\n");
+        let variable = |name: &str| name.starts_with("P2P_AGENT").then(|| "variable".to_owned());
+        let layers = load_with(&home, &[flag("name", "flag")], variable).unwrap();
+        let settings = layers.settings();
+        assert_eq!(settings.name.as_deref(), Some("flag"));
+        assert_eq!(settings.agent_id.as_deref(), Some("variable"));
+        assert_eq!(settings.max_calls, 2);
+        assert_eq!(layers.entries[0].source, Source::Variable("P2P_AGENT_ID"));
+    }
+
+    #[test]
+    fn lists_of_the_deployed_agents_are_split_at_commas() {
+        let (_folder, home) = home("");
+        let variable = |name: &str| {
+            (name == "P2P_NOSTR_RELAYS").then(|| " ws://127.0.0.1:7447 , wss://nos.lol/,".to_owned())
+        };
+        let settings = load_with(&home, &[], variable).unwrap().settings();
+        assert_eq!(settings.relays, ["ws://127.0.0.1:7447", "wss://nos.lol/"]);
+    }
+
+    #[test]
+    fn a_remembered_value_stays_and_a_variable_that_differs_is_pointed_out() {
+        let (_folder, home) = home("");
+        remember(&home, "alice", "Alice", &["x".into()], &["wss://nos.lol".into()]).unwrap();
+        remember(&home, "bob", "Bob", &[], &[]).unwrap();
+        let same =
+            load_with(&home, &[], |name| (name == "P2P_AGENT_ID").then(|| "alice".to_owned())).unwrap();
+        assert_eq!(same.warnings, Vec::<String>::new());
+        assert_eq!(same.settings().name.as_deref(), Some("Alice"));
+        let other = load_with(&home, &[], |name| (name == "P2P_AGENT_ID").then(|| "bob".to_owned())).unwrap();
+        assert_eq!(other.settings().agent_id.as_deref(), Some("bob"));
+        assert_eq!(other.warnings.len(), 1);
+        assert!(other.warnings[0].starts_with("P2P_AGENT_ID differs from agent_id"), "{:?}", other.warnings);
+    }
+
+    #[test]
+    fn a_malformed_file_is_an_error_with_its_line() {
+        for (config, line) in [
+            ("name = 'a'\nrelays = [", "line 2"),
+            ("\n\nmax_calls = 'many'", "line 3"),
+            ("relays = ['http://x']", "line 1"),
+            ("name = 1", "line 1"),
+        ] {
+            let (_folder, home) = home(config);
+            let error = load_with(&home, &[], |_| None).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::InvalidValue, "{config}");
+            assert!(error.message.contains("config.toml") && error.message.contains(line), "{error}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_pointed_out_and_kept() {
+        let (_folder, home) = home("# mine\ncolour = 'blue'   # not ours\n[table]\nname = 'other'\n");
+        let layers = load_with(&home, &[], |_| None).unwrap();
+        assert_eq!(layers.warnings.len(), 2, "{:?}", layers.warnings);
+        set(&home, "name", "Alice").unwrap();
+        set(&home, "name", "Al\"ice").unwrap();
+        let text = fs::read_to_string(home.config()).unwrap();
+        assert!(text.contains("# mine\ncolour = 'blue'   # not ours\n[table]\nname = 'other'\n"), "{text}");
+        assert_eq!(
+            load_with(&home, &[], |_| None).unwrap().settings().name.as_deref(),
+            Some("Al\"ice"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_wherever_they_come_from() {
+        let (_folder, home) = home("");
+        for (name, value) in [
+            ("max_calls", "0"),
+            ("max_calls", "-1"),
+            ("ring_time_s", "1e9"),
+            ("agent_id", " "),
+            ("name", "a\u{1b}[31m"),
+            ("relays", "ftp://x"),
+            ("relays", ""),
+            ("colour", "blue"),
+        ] {
+            let error = set(&home, name, value).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::InvalidValue, "{name} = {value}");
+            let error = load_with(&home, &[flag(name, value)], |_| None).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::InvalidValue, "{name} = {value}");
+        }
+        assert!(!home.config().exists());
+    }
+}

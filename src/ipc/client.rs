@@ -1,0 +1,241 @@
+//! The side of the socket that asks.
+//!
+//! Any number of requests may be in flight on one connection. A request whose future is dropped is given up on the other
+//! side too, so a program that cancels its waits holds nothing there. The client belongs to the tokio runtime that it was
+//! made in, and ends with it, or when dropped.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use super::lines::Lines;
+use super::{BLOCKING_SLACK, COMMAND_TIMEOUT, HELLO_TIMEOUT, Hello, REPLY_LIMIT, wire};
+use crate::api::{Command, Error, ErrorKind, Reply};
+
+/// Requests that wait to be written; whoever asks faster than the daemon reads waits here.
+const REQUEST_QUEUE: usize = 64;
+
+/// The connection ended before the reply came: what became of the request is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the connection to the daemon was lost")]
+pub struct Lost;
+
+impl From<Lost> for Error {
+    fn from(lost: Lost) -> Self {
+        Self::new(
+            ErrorKind::DaemonUnreachable,
+            lost.to_string(),
+            "run the command again: it starts the daemon, and what was accepted is not lost",
+        )
+    }
+}
+
+/// A connection to the process that runs the engine.
+#[derive(Debug)]
+pub struct Client {
+    requests: mpsc::Sender<Vec<u8>>,
+    waiting: Arc<Mutex<Waiting>>,
+    next_id: AtomicU64,
+    tasks: [AbortHandle; 2],
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    replies: HashMap<u64, oneshot::Sender<Result<Value, Error>>>,
+    lost: bool,
+}
+
+impl Client {
+    /// Connects to a socket. To be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// `NotFound` or `ConnectionRefused` if nobody serves it, `PermissionDenied` if it is served by another user.
+    pub async fn connect(path: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(path).await?;
+        if stream.peer_cred()?.uid() != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the socket is another user's"));
+        }
+        let (read, write) = stream.into_split();
+        let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
+        let waiting = Arc::new(Mutex::new(Waiting::default()));
+        let tasks = [
+            tokio::spawn(read_replies(read, Arc::clone(&waiting))).abort_handle(),
+            tokio::spawn(write_requests(write, queue)).abort_handle(),
+        ];
+        Ok(Self { requests, waiting, next_id: AtomicU64::new(1), tasks })
+    }
+
+    /// Carries out a command: the same as [`crate::engine::Handle::ask`], over the socket.
+    ///
+    /// # Errors
+    /// What the command answers with; `daemon-unreachable` if the connection is lost, `daemon-not-responding` if the
+    /// reply does not come in time.
+    pub async fn ask(&self, command: Command) -> Result<Reply, Error> {
+        self.try_ask(command).await?
+    }
+
+    /// Like [`Client::ask`], and tells a refusal from a connection that is gone.
+    ///
+    /// # Errors
+    /// [`Lost`].
+    pub async fn try_ask(&self, command: Command) -> Result<Result<Reply, Error>, Lost> {
+        let request = match serde_json::to_value(&command) {
+            Ok(request) => request,
+            Err(error) => return Ok(Err(Error::internal(error))),
+        };
+        let method = request["method"].as_str().unwrap_or_default();
+        let reply = self.request(method, &request["params"], time_for(&command)).await?;
+        Ok(reply.and_then(|json| Reply::decode(&command, json)))
+    }
+
+    /// Sends a method with parameters as they are; for commands that block, give their time in `timeout`.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn ask_json(
+        &self,
+        method: &str,
+        params: &Value,
+        timeout: Option<Duration>,
+    ) -> Result<Value, Error> {
+        self.request(method, params, timeout.unwrap_or(COMMAND_TIMEOUT)).await?
+    }
+
+    /// Who is there?
+    ///
+    /// # Errors
+    /// `daemon-not-responding` if it does not say so in 5 seconds.
+    pub async fn hello(&self) -> Result<Hello, Error> {
+        let hello = self.request("hello", &json!({}), HELLO_TIMEOUT).await??;
+        serde_json::from_value(hello).map_err(|error| {
+            Error::new(
+                ErrorKind::VersionMismatch,
+                format!("the daemon speaks another language: {error}"),
+                "end it by its process id, then run the command again",
+            )
+        })
+    }
+
+    /// Asks for an orderly stop. Returns when it has begun.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn stop(&self) -> Result<(), Error> {
+        self.request("stop", &json!({}), HELLO_TIMEOUT).await?.map(drop)
+    }
+
+    async fn request(
+        &self,
+        method: &str,
+        params: &Value,
+        timeout: Duration,
+    ) -> Result<Result<Value, Error>, Lost> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut waiting = lock(&self.waiting);
+            if waiting.lost {
+                return Err(Lost);
+            }
+            waiting.replies.insert(id, reply);
+        }
+        let mut in_flight = InFlight { client: self, id, sent: false };
+        let line = wire::request_line(Some(id), method, params);
+        let exchange = async {
+            self.requests.send(line).await.map_err(|_| Lost)?;
+            in_flight.sent = true;
+            answer.await.map_err(|_| Lost)
+        };
+        match tokio::time::timeout(timeout, exchange).await {
+            Ok(reply) => reply,
+            Err(_) => Ok(Err(not_responding(timeout))),
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// A request that was not answered yet. Dropped early, it is given up.
+struct InFlight<'a> {
+    client: &'a Client,
+    id: u64,
+    sent: bool,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        let unanswered = lock(&self.client.waiting).replies.remove(&self.id).is_some();
+        if unanswered && self.sent {
+            // A full queue means that the daemon reads nothing; it gives the wait up by the wait's own time.
+            let _ =
+                self.client.requests.try_send(wire::request_line(None, "cancel", &json!({"id": self.id})));
+        }
+    }
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> std::sync::MutexGuard<'_, Waiting> {
+    // Every change of the map is one call: a panic elsewhere leaves it whole.
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How long the reply to a command may take.
+fn time_for(command: &Command) -> Duration {
+    match command {
+        Command::AwaitCall { timeout_s, .. }
+        | Command::AwaitMessage { timeout_s, .. }
+        | Command::AwaitTicket { timeout_s, .. }
+        | Command::Wait { timeout_s, .. } => {
+            // What is no duration is refused by the engine, at once.
+            Duration::try_from_secs_f64(*timeout_s).unwrap_or_default().saturating_add(BLOCKING_SLACK)
+        }
+        _ => COMMAND_TIMEOUT,
+    }
+}
+
+fn not_responding(timeout: Duration) -> Error {
+    Error::new(
+        ErrorKind::DaemonNotResponding,
+        format!("the daemon did not answer in {} s", timeout.as_secs()),
+        "see whether it is stopped or busy: p2p-comm daemon status; its log: p2p-comm daemon logs",
+    )
+}
+
+async fn read_replies(read: OwnedReadHalf, waiting: Arc<Mutex<Waiting>>) {
+    let mut lines = Lines::new(read, REPLY_LIMIT);
+    while let Ok(Some(line)) = lines.next().await {
+        match wire::read_reply(&line) {
+            Some((id, reply)) => {
+                if let Some(waiter) = lock(&waiting).replies.remove(&id) {
+                    // Whoever asked may have given up meanwhile.
+                    let _ = waiter.send(reply);
+                }
+            }
+            None => tracing::debug!("a line that answers nothing came over the socket"),
+        }
+    }
+    let mut waiting = lock(&waiting);
+    waiting.lost = true;
+    waiting.replies.clear();
+}
+
+async fn write_requests(mut write: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>) {
+    while let Some(line) = queue.recv().await {
+        if write.write_all(&line).await.is_err() {
+            return;
+        }
+    }
+}

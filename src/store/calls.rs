@@ -1,0 +1,162 @@
+//! Calls.
+
+use rusqlite::Row;
+
+use super::{Result, Store};
+use crate::proto::call::{Call, Ended};
+use crate::proto::{CallId, PublicKey};
+
+/// A call as it was persisted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCall {
+    /// What the machine knows.
+    pub call: Call,
+    /// How many messages it holds.
+    pub messages: u64,
+}
+
+const COLUMNS: &str = "id, peer, room, direction, protocol, agent_id, agent_name, topic, started_at, ring_until, \
+     connected_at, ended_at, end_reason, words, next_out, next_in, closing_after, closing_until, gap_until, messages";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<StoredCall> {
+    let ended = match (row.get(11)?, row.get(12)?) {
+        (Some(at), Some(reason)) => Some(Ended { at, reason, words: row.get(13)? }),
+        _ => None,
+    };
+    let closing = match (row.get(16)?, row.get(17)?) {
+        (Some(after), Some(until)) => Some((after, until)),
+        _ => None,
+    };
+    let call = Call {
+        id: row.get(0)?,
+        peer: row.get(1)?,
+        room: row.get(2)?,
+        direction: row.get(3)?,
+        protocol: row.get(4)?,
+        agent_id: row.get(5)?,
+        agent_name: row.get(6)?,
+        topic: row.get(7)?,
+        started_at: row.get(8)?,
+        ring_until: row.get(9)?,
+        connected_at: row.get(10)?,
+        ended,
+        next_out: row.get(14)?,
+        next_in: row.get(15)?,
+        closing,
+        gap_until: row.get(18)?,
+    };
+    Ok(StoredCall { call, messages: row.get(19)? })
+}
+
+impl Store {
+    /// Writes a call as it is now.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn save_call(&mut self, call: &Call) -> Result<()> {
+        let ended = call.ended.as_ref();
+        self.execute(
+            "INSERT INTO calls (id, peer, room, direction, protocol, agent_id, agent_name, topic, started_at, \
+             ring_until, connected_at, ended_at, end_reason, words, next_out, next_in, closing_after, closing_until, \
+             gap_until) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) \
+             ON CONFLICT (id) DO UPDATE SET room = ?3, agent_id = ?6, agent_name = ?7, connected_at = ?11, \
+             ended_at = ?12, end_reason = ?13, words = ?14, next_out = ?15, next_in = ?16, closing_after = ?17, \
+             closing_until = ?18, gap_until = ?19",
+            rusqlite::params![
+                call.id,
+                call.peer,
+                call.room,
+                call.direction,
+                call.protocol,
+                call.agent_id,
+                call.agent_name,
+                call.topic,
+                call.started_at,
+                call.ring_until,
+                call.connected_at,
+                ended.map(|end| end.at),
+                ended.map(|end| end.reason),
+                ended.and_then(|end| end.words.as_deref()),
+                call.next_out,
+                call.next_in,
+                call.closing.map(|(after, _)| after),
+                call.closing.map(|(_, until)| until),
+                call.gap_until,
+            ],
+        )
+    }
+
+    /// A call by its id.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn call(&self, id: &CallId) -> Result<Option<StoredCall>> {
+        self.query_one(&format!("SELECT {COLUMNS} FROM calls WHERE id = ?"), [id], read)
+    }
+
+    /// A call by what it is on the wire.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn call_in_room(&self, peer: &PublicKey, room: &str) -> Result<Option<StoredCall>> {
+        let sql = format!("SELECT {COLUMNS} FROM calls WHERE peer = ? AND room = ?");
+        self.query_one(&sql, (peer, room), read)
+    }
+
+    /// Calls that are not over, newest first.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn live_calls(&self) -> Result<Vec<StoredCall>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM calls WHERE ended_at IS NULL ORDER BY started_at DESC, rowid DESC"
+        );
+        self.query_all(&sql, [], read)
+    }
+
+    /// Calls, newest first.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn calls(&self, limit: usize) -> Result<Vec<StoredCall>> {
+        let sql = format!("SELECT {COLUMNS} FROM calls ORDER BY started_at DESC, rowid DESC LIMIT ?");
+        self.query_all(&sql, [limit], read)
+    }
+
+    /// Calls that came in, were not answered, and that nobody has looked at yet; newest first.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn missed_calls(&self, limit: usize) -> Result<Vec<StoredCall>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM calls WHERE direction = 'in' AND ended_at IS NOT NULL AND connected_at IS NULL \
+             AND end_reason <> 'rejected' AND looked_at = 0 ORDER BY started_at DESC, rowid DESC LIMIT ?"
+        );
+        self.query_all(&sql, [limit], read)
+    }
+
+    /// Somebody has looked at a missed call.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn mark_looked_at(&mut self, id: &CallId) -> Result<()> {
+        self.execute("UPDATE calls SET looked_at = 1 WHERE id = ?", [id])
+    }
+
+    /// The call that a caller gave this name.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn call_by_client_id(&self, client_id: &str) -> Result<Option<StoredCall>> {
+        self.query_one(&format!("SELECT {COLUMNS} FROM calls WHERE client_id = ?"), [client_id], read)
+    }
+
+    /// Remembers the caller's own name for a call.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn set_client_id(&mut self, id: &CallId, client_id: &str) -> Result<()> {
+        self.execute("UPDATE calls SET client_id = ?2 WHERE id = ?1", (id, client_id))
+    }
+}

@@ -1,0 +1,184 @@
+//! The journal of events, and which consumer has taken which.
+//!
+//! A consumer has a low-water mark, below which it has taken everything that comes without being asked for, and a
+//! set of events taken above it. So a `wait` for one call or one kind loses nothing of the others.
+
+use rusqlite::Row;
+
+use super::{Result, Store, wrap};
+use crate::proto::{CallId, EventKind, Millis, TicketId};
+
+/// An event to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// What happened.
+    pub kind: EventKind,
+    /// When.
+    pub at: Millis,
+    /// The call it belongs to.
+    pub call: Option<CallId>,
+    /// The row of its message.
+    pub message: Option<u64>,
+    /// Its ticket.
+    pub ticket: Option<TicketId>,
+    /// What only this kind has, as JSON.
+    pub detail: Option<String>,
+    /// A command of this side made it happen: comes only when asked for by kind.
+    pub own: bool,
+}
+
+/// An event of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalEntry {
+    /// Its place.
+    pub cursor: u64,
+    /// What was written.
+    pub event: NewEvent,
+}
+
+/// Which events somebody waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// Not what this consumer has taken.
+    pub consumer: Option<String>,
+    /// Only after this cursor.
+    pub after: u64,
+    /// Only of this call.
+    pub call: Option<CallId>,
+    /// Only these kinds; empty: all that come without being asked for.
+    pub kinds: Vec<EventKind>,
+}
+
+impl Filter {
+    fn wants(&self, event: &NewEvent) -> bool {
+        match self.kinds.is_empty() {
+            true => comes_unasked(event),
+            false => self.kinds.contains(&event.kind),
+        }
+    }
+}
+
+fn comes_unasked(event: &NewEvent) -> bool {
+    !event.own && !event.kind.only_when_asked()
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<JournalEntry> {
+    let event = NewEvent {
+        kind: row.get(1)?,
+        at: row.get(2)?,
+        call: row.get(3)?,
+        message: row.get(4)?,
+        ticket: row.get(5)?,
+        detail: row.get(6)?,
+        own: row.get(7)?,
+    };
+    Ok(JournalEntry { cursor: row.get(0)?, event })
+}
+
+impl Store {
+    /// Writes an event. Its cursor.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn add_event(&mut self, event: &NewEvent) -> Result<u64> {
+        self.execute(
+            "INSERT INTO events (kind, at, call, message, ticket, detail, own) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (event.kind, event.at, event.call, event.message, event.ticket, &event.detail, event.own),
+        )?;
+        Ok(self.db.last_insert_rowid() as u64)
+    }
+
+    /// The cursor of the newest event ever written; 0 if there was none.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn last_cursor(&self) -> Result<u64> {
+        self.count("SELECT seq FROM sqlite_sequence WHERE name = 'events'", [])
+    }
+
+    /// The first event that somebody waits for. Takes nothing.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn peek(&self, filter: &Filter) -> Result<Option<JournalEntry>> {
+        let low = match &filter.consumer {
+            Some(name) => self.count("SELECT low FROM consumers WHERE name = ?", [name])?,
+            None => 0,
+        };
+        let of_call = if filter.call.is_some() { "call = ?2" } else { "?2 IS NULL" };
+        let sql = format!(
+            "SELECT cursor, kind, at, call, message, ticket, detail, own FROM events \
+             WHERE cursor > ?1 AND {of_call} \
+             AND NOT EXISTS (SELECT 1 FROM taken WHERE consumer = ?3 AND taken.cursor = events.cursor) \
+             ORDER BY cursor"
+        );
+        let search = || -> rusqlite::Result<Option<JournalEntry>> {
+            let mut statement = self.db.prepare_cached(&sql)?;
+            let mut rows = statement.query((low.max(filter.after), filter.call, &filter.consumer))?;
+            while let Some(row) = rows.next()? {
+                let entry = read(row)?;
+                if filter.wants(&entry.event) {
+                    return Ok(Some(entry));
+                }
+            }
+            Ok(None)
+        };
+        search().map_err(|source| wrap(&self.path, source))
+    }
+
+    /// An event by its cursor.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn event(&self, cursor: u64) -> Result<Option<JournalEntry>> {
+        let sql = "SELECT cursor, kind, at, call, message, ticket, detail, own FROM events WHERE cursor = ?";
+        self.query_one(sql, [cursor], read)
+    }
+
+    /// A consumer takes an event, and moves its low-water mark as far as that allows.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn take(&mut self, consumer: &str, cursor: u64) -> Result<()> {
+        self.execute("INSERT INTO consumers VALUES (?, 0) ON CONFLICT DO NOTHING", [consumer])?;
+        let low = self.count("SELECT low FROM consumers WHERE name = ?", [consumer])?;
+        if cursor <= low {
+            return Ok(());
+        }
+        self.execute("INSERT INTO taken VALUES (?, ?) ON CONFLICT DO NOTHING", (consumer, cursor))?;
+        let filter = Filter { consumer: Some(consumer.to_owned()), ..Filter::default() };
+        let waiting = self.peek(&filter)?.map(|entry| entry.cursor);
+        let new_low = match waiting {
+            Some(first) => first - 1,
+            None => self.last_cursor()?,
+        };
+        if new_low > low {
+            self.execute("UPDATE consumers SET low = ?2 WHERE name = ?1", (consumer, new_low))?;
+            self.execute("DELETE FROM taken WHERE consumer = ?1 AND cursor <= ?2", (consumer, new_low))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets events before a time. The cursor of the last one forgotten, ever, is [`Store::pruned`].
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn prune_events(&mut self, before: Millis) -> Result<()> {
+        let last: Option<Option<u64>> =
+            self.query_one("SELECT max(cursor) FROM events WHERE at < ?", [before], |row| row.get(0))?;
+        if let Some(Some(last)) = last {
+            self.execute("DELETE FROM events WHERE cursor <= ?", [last])?;
+            self.execute("DELETE FROM taken WHERE cursor <= ?", [last])?;
+            self.set_meta("pruned", last)?;
+        }
+        Ok(())
+    }
+
+    /// Events up to this cursor are no longer kept.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn pruned(&self) -> Result<u64> {
+        Ok(self.meta("pruned")?.unwrap_or(0))
+    }
+}

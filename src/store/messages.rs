@@ -1,0 +1,241 @@
+//! What was said, and what is held back until its turn.
+
+use rusqlite::Row;
+
+use super::{Result, Store};
+use crate::proto::{CallId, MessageId, MessageKind, MessageState, Millis, PublicKey, Sender};
+
+/// A message to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewMessage {
+    /// Its id, unique per sender.
+    pub message: MessageId,
+    /// Its call.
+    pub call: Option<CallId>,
+    /// The other end.
+    pub peer: PublicKey,
+    /// Who said it.
+    pub sender: Sender,
+    /// What it is.
+    pub kind: MessageKind,
+    /// The words.
+    pub text: String,
+    /// The file, as the JSON of `api::File`.
+    pub file: Option<String>,
+    /// When.
+    pub at: Millis,
+    /// How far it has come.
+    pub state: MessageState,
+    /// Its number in its direction of the call.
+    pub seq: Option<u64>,
+}
+
+/// A message as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// Its place among all messages of this home.
+    pub row: u64,
+    /// What was written.
+    pub message: NewMessage,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// Somebody has read it.
+    pub read: bool,
+}
+
+const COLUMNS: &str =
+    "row, message, call, peer, sender, kind, text, file, at, state, seq, reason, read_at IS NOT NULL";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
+    let message = NewMessage {
+        message: row.get(1)?,
+        call: row.get(2)?,
+        peer: row.get(3)?,
+        sender: row.get(4)?,
+        kind: row.get(5)?,
+        text: row.get(6)?,
+        file: row.get(7)?,
+        at: row.get(8)?,
+        state: row.get(9)?,
+        seq: row.get(10)?,
+    };
+    Ok(StoredMessage { row: row.get(0)?, message, reason: row.get(11)?, read: row.get(12)? })
+}
+
+impl Store {
+    /// Writes a message. Its row, or nothing if this sender has used its id before.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn add_message(&mut self, new: &NewMessage) -> Result<Option<u64>> {
+        let added = self.changed(
+            "INSERT INTO messages (message, call, peer, sender, kind, text, file, at, state, seq) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            rusqlite::params![
+                new.message,
+                new.call,
+                new.peer,
+                new.sender,
+                new.kind,
+                new.text,
+                new.file,
+                new.at,
+                new.state,
+                new.seq
+            ],
+        )?;
+        if added == 0 {
+            return Ok(None);
+        }
+        let row = self.db.last_insert_rowid() as u64;
+        self.execute("UPDATE calls SET messages = messages + 1 WHERE id = ?", [new.call])?;
+        Ok(Some(row))
+    }
+
+    /// Writes what a peer said before its turn. `false` if it is known already.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn hold_message(&mut self, new: &NewMessage) -> Result<bool> {
+        let added = self.changed(
+            "INSERT INTO held (message, call, peer, kind, text, file, at, seq) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 \
+             WHERE NOT EXISTS (SELECT 1 FROM messages WHERE peer = ?3 AND sender = 'peer' AND message = ?1) \
+             ON CONFLICT DO NOTHING",
+            rusqlite::params![new.message, new.call, new.peer, new.kind, new.text, new.file, new.at, new.seq],
+        )?;
+        Ok(added > 0)
+    }
+
+    /// Moves what was held back to where it is shown. Its row, or nothing if it is not there.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn surface_message(&mut self, call: &CallId, message: &MessageId) -> Result<Option<u64>> {
+        let held = self.query_one(
+            "SELECT peer, kind, text, file, at, seq FROM held WHERE call = ? AND message = ?",
+            (call, message),
+            |row| {
+                Ok(NewMessage {
+                    message: *message,
+                    call: Some(*call),
+                    peer: row.get(0)?,
+                    sender: Sender::Peer,
+                    kind: row.get(1)?,
+                    text: row.get(2)?,
+                    file: row.get(3)?,
+                    at: row.get(4)?,
+                    state: MessageState::Received,
+                    seq: row.get(5)?,
+                })
+            },
+        )?;
+        let Some(held) = held else { return Ok(None) };
+        self.discard_held(call, message)?;
+        self.add_message(&held)
+    }
+
+    /// Forgets what was held back.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn discard_held(&mut self, call: &CallId, message: &MessageId) -> Result<()> {
+        self.execute("DELETE FROM held WHERE call = ? AND message = ?", (call, message))
+    }
+
+    /// What is held back in a call, in the order of arrival.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn held_in(&self, call: &CallId) -> Result<Vec<(MessageId, Option<u64>)>> {
+        self.query_all("SELECT message, seq FROM held WHERE call = ? ORDER BY row", [call], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+    }
+
+    /// Calls in which something is held back.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn calls_with_held(&self) -> Result<Vec<CallId>> {
+        self.query_all("SELECT DISTINCT call FROM held", [], |row| row.get(0))
+    }
+
+    /// A message by its row.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn message_at(&self, row: u64) -> Result<Option<StoredMessage>> {
+        self.query_one(&format!("SELECT {COLUMNS} FROM messages WHERE row = ?"), [row], read)
+    }
+
+    /// A message of ours by its id.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn my_message(&self, message: &MessageId) -> Result<Option<StoredMessage>> {
+        let sql = format!("SELECT {COLUMNS} FROM messages WHERE message = ? AND sender = 'me'");
+        self.query_one(&sql, [message], read)
+    }
+
+    /// The newest `limit` messages, oldest first.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn messages(&self, call: Option<&CallId>, unread: bool, limit: usize) -> Result<Vec<StoredMessage>> {
+        let wanted = match (call, unread) {
+            (Some(_), true) => "call = ?1 AND sender = 'peer' AND read_at IS NULL",
+            (Some(_), false) => "call = ?1",
+            (None, true) => "?1 IS NULL AND sender = 'peer' AND read_at IS NULL",
+            (None, false) => "?1 IS NULL",
+        };
+        let sql = format!("SELECT {COLUMNS} FROM messages WHERE {wanted} ORDER BY row DESC LIMIT ?2");
+        let mut newest_first = self.query_all(&sql, (call, limit), read)?;
+        newest_first.reverse();
+        Ok(newest_first)
+    }
+
+    /// How many messages of peers nobody has read.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn unread_count(&self) -> Result<u64> {
+        self.count("SELECT count(*) FROM messages WHERE sender = 'peer' AND read_at IS NULL", [])
+    }
+
+    /// How many messages of ours failed.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn failed_count(&self) -> Result<u64> {
+        self.count("SELECT count(*) FROM messages WHERE state = 'failed'", [])
+    }
+
+    /// Somebody has read a message of a peer.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn mark_read(&mut self, message: &MessageId, now: Millis) -> Result<()> {
+        self.execute(
+            "UPDATE messages SET read_at = ?2 WHERE message = ?1 AND sender = 'peer' AND read_at IS NULL",
+            (message, now),
+        )
+    }
+
+    /// A message of ours has come further. Its row, or nothing if it is not there or not queued any more.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn advance_message(
+        &mut self,
+        message: &MessageId,
+        state: MessageState,
+        reason: Option<&str>,
+    ) -> Result<Option<u64>> {
+        self.query_one(
+            "UPDATE messages SET state = ?2, reason = ?3 WHERE message = ?1 AND sender = 'me' AND state = 'queued' \
+             RETURNING row",
+            (message, state, reason),
+            |row| row.get(0),
+        )
+    }
+}

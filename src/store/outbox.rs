@@ -1,0 +1,123 @@
+//! What no relay took yet; which events were handled; how far each relay was read.
+
+use super::{Result, Store};
+use crate::proto::{CallId, EventId, MessageId, Millis};
+
+/// A signed event on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Its id.
+    pub event: EventId,
+    /// Its kind.
+    pub kind: u16,
+    /// Its time, seconds.
+    pub created_at: u64,
+    /// The event, published as it is.
+    pub json: String,
+    /// The call it belongs to.
+    pub call: CallId,
+    /// The message that it carries; none for what is said about the call itself.
+    pub message: Option<MessageId>,
+}
+
+impl Store {
+    /// Keeps an event until a relay takes it.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn enqueue(&mut self, out: &Outgoing) -> Result<()> {
+        self.execute(
+            "INSERT INTO outbox (event, kind, created_at, json, call, message) VALUES (?, ?, ?, ?, ?, ?)",
+            (&out.event, out.kind, out.created_at, &out.json, &out.call, &out.message),
+        )
+    }
+
+    /// Takes an event out: a relay has it, or all have refused it. Nothing if it was not there.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn dequeue(&mut self, event: &EventId) -> Result<Option<(CallId, Option<MessageId>)>> {
+        self.query_one("DELETE FROM outbox WHERE event = ? RETURNING call, message", [event], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+    }
+
+    /// Whether an event waits for a relay.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn is_queued(&self, event: &EventId) -> Result<bool> {
+        Ok(self.query_one("SELECT 1 FROM outbox WHERE event = ?", [event], |_| Ok(()))?.is_some())
+    }
+
+    /// Everything that no relay took yet, in order.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn outbox(&self) -> Result<Vec<Outgoing>> {
+        let sql = "SELECT event, kind, created_at, json, call, message FROM outbox ORDER BY row";
+        self.query_all(sql, [], |row| {
+            Ok(Outgoing {
+                event: row.get(0)?,
+                kind: row.get(1)?,
+                created_at: row.get(2)?,
+                json: row.get(3)?,
+                call: row.get(4)?,
+                message: row.get(5)?,
+            })
+        })
+    }
+
+    /// How many messages wait for a relay.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn outbox_count(&self) -> Result<u64> {
+        self.count("SELECT count(*) FROM outbox WHERE message IS NOT NULL", [])
+    }
+
+    /// Notes that an event is handled. `false` if it was before.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn mark_seen(&mut self, event: &EventId, now: Millis) -> Result<bool> {
+        Ok(self.changed("INSERT INTO seen VALUES (?, ?) ON CONFLICT DO NOTHING", (event, now))? > 0)
+    }
+
+    /// The newest events that were handled, for the filter in front of verification.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn seen(&self, limit: usize) -> Result<Vec<EventId>> {
+        self.query_all("SELECT event FROM seen ORDER BY at DESC LIMIT ?", [limit], |row| row.get(0))
+    }
+
+    /// Forgets events handled before a time.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn forget_seen(&mut self, before: Millis) -> Result<()> {
+        self.execute("DELETE FROM seen WHERE at < ?", [before])
+    }
+
+    /// Up to where each relay's stored events were read: relay, class, seconds.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn cursors(&self) -> Result<Vec<(String, String, u64)>> {
+        self.query_all("SELECT relay, class, since FROM cursors", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+    }
+
+    /// Moves a cursor. It never goes back.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn set_cursor(&mut self, relay: &str, class: &str, since: u64) -> Result<()> {
+        self.execute(
+            "INSERT INTO cursors VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET since = max(since, ?3)",
+            (relay, class, since),
+        )
+    }
+}

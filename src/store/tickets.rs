@@ -1,0 +1,104 @@
+//! Questions to the owner.
+
+use rusqlite::Row;
+
+use super::{Result, Store};
+use crate::proto::{CallId, Millis, TicketId, TicketState};
+
+/// A question as it was persisted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredTicket {
+    /// Its id.
+    pub id: TicketId,
+    /// The call it came up in.
+    pub call: Option<CallId>,
+    /// What was asked.
+    pub question: String,
+    /// The answers offered, as a JSON array.
+    pub options: String,
+    /// Where it stands.
+    pub state: TicketState,
+    /// The owner's words.
+    pub answer: Option<String>,
+    /// The channels asked, as a JSON array of `api::Channel`.
+    pub channels: String,
+    /// When it was asked.
+    pub at: Millis,
+    /// When it expires.
+    pub expires_at: Millis,
+    /// Somebody has taken the answer.
+    pub taken: bool,
+}
+
+const COLUMNS: &str = "id, call, question, options, state, answer, channels, at, expires_at, taken";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<StoredTicket> {
+    Ok(StoredTicket {
+        id: row.get(0)?,
+        call: row.get(1)?,
+        question: row.get(2)?,
+        options: row.get(3)?,
+        state: row.get(4)?,
+        answer: row.get(5)?,
+        channels: row.get(6)?,
+        at: row.get(7)?,
+        expires_at: row.get(8)?,
+        taken: row.get(9)?,
+    })
+}
+
+impl Store {
+    /// Writes a question as it stands.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn save_ticket(&mut self, ticket: &StoredTicket) -> Result<()> {
+        self.execute(
+            "INSERT INTO tickets VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO UPDATE SET \
+             state = ?5, answer = ?6, channels = ?7, expires_at = ?9, taken = ?10",
+            rusqlite::params![
+                ticket.id,
+                ticket.call,
+                ticket.question,
+                ticket.options,
+                ticket.state,
+                ticket.answer,
+                ticket.channels,
+                ticket.at,
+                ticket.expires_at,
+                ticket.taken,
+            ],
+        )
+    }
+
+    /// A question by its id.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn ticket(&self, id: &TicketId) -> Result<Option<StoredTicket>> {
+        self.query_one(&format!("SELECT {COLUMNS} FROM tickets WHERE id = ?"), [id], read)
+    }
+
+    /// Questions that wait for the owner, oldest first.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn open_tickets(&self) -> Result<Vec<StoredTicket>> {
+        self.query_all(
+            &format!("SELECT {COLUMNS} FROM tickets WHERE state = 'waiting' ORDER BY at"),
+            [],
+            read,
+        )
+    }
+
+    /// Decisions, or the lack of one, that nobody took yet, oldest first.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn untaken_tickets(&self) -> Result<Vec<StoredTicket>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM tickets WHERE state IN ('answered', 'expired') AND taken = 0 ORDER BY at"
+        );
+        self.query_all(&sql, [], read)
+    }
+}
