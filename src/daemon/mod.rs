@@ -1,1 +1,76 @@
-//! L4: the background service.
+//! L4, the background service: one process per home that runs the engine and serves its socket.
+//!
+//! # Life cycle
+//!
+//! ```text
+//!  a command ──probe──▶ answers, same version ───────────────────────────▶ use it
+//!      │                answers, older, no call up ──▶ stop it ─┐
+//!      └─nobody──▶ start lock ──▶ probe again ──▶ spawn `daemon run --detached`
+//!                                                     │  one line through the pipe:
+//!                                                     ▼  ready, already running, or *its* error
+//!  daemon run: home lock ▶ log ▶ engine ▶ settings kept ▶ socket ▶ ready
+//!                 … until SIGTERM, SIGINT or a client's `stop` …
+//!              socket closed ▶ engine stopped (bounded) ▶ lock released
+//! ```
+//!
+//! # Invariants
+//!
+//! * However many commands start at once, one daemon lives: starting needs the start lock, running the home lock. One
+//!   that comes late says so and touches nothing.
+//! * A daemon survives the shell and the process group that started it: it has a session of its own.
+//! * A socket that can be connected to is one whose engine is ready.
+//! * It stays until it is stopped.
+
+mod connect;
+mod log;
+mod run;
+mod stop;
+
+use std::ffi::OsString;
+use std::future::Future;
+
+pub use self::connect::{Started, connect, start};
+pub use self::log::{Follower, tail};
+pub use self::run::{Options, Outcome, Ready, run, run_with};
+pub use self::stop::{Stopped, probe, stop};
+use crate::engine::Handle;
+
+/// The version that a daemon and its clients compare.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// How this program is started: what to put before `daemon run`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launcher {
+    /// The program: this one, or the Python interpreter.
+    pub program: OsString,
+    /// What comes before our own arguments: for Python, `-m p2p_comm`.
+    pub args: Vec<OsString>,
+}
+
+/// An engine as the daemon sees it: something to ask, and to stop.
+pub trait Hosted: Send + 'static {
+    /// How to ask it.
+    fn handle(&self) -> Handle;
+
+    /// Ends it in order: what was accepted is committed, the presence withdrawn.
+    fn stop(self) -> impl Future<Output = ()> + Send;
+}
+
+/// The engine of this home.
+fn start_engine(
+    _home: crate::home::Home,
+    _settings: crate::home::Settings,
+) -> Result<NoEngine, crate::api::Error> {
+    Err(crate::api::Error::internal("no engine"))
+}
+
+/// Until the engine is there.
+enum NoEngine {}
+
+impl Hosted for NoEngine {
+    fn handle(&self) -> Handle {
+        match *self {}
+    }
+
+    async fn stop(self) {}
+}

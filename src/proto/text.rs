@@ -39,6 +39,20 @@ pub fn quote_lines(text: &str, prefix: &str) -> String {
     quoted
 }
 
+/// `text` with its lines and marks kept, and nothing in it that controls, hides or reorders: the last door before a
+/// terminal, for text that is ours but may carry a piece of somebody else's.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character != '\n' && is_deceptive(character) {
+            push_code(character, &mut printable);
+        } else {
+            printable.push(character);
+        }
+    }
+    printable
+}
+
 fn escape_into(text: &str, out: &mut String) {
     for character in text.chars() {
         match character {

@@ -1,0 +1,204 @@
+//! How things look without `--json`: short lines, one thing a line, other people's words in marked quotation.
+
+use crate::api::{
+    AgentEntry, Call, CallState, Contact, Event, Message, MessageKind, Peer, RelayStatus, Sender, Ticket,
+    TicketState, Transcript,
+};
+use crate::proto::text::{quote, quote_lines};
+
+/// Lines, one for each; `nothing` if there are none.
+pub(super) fn lines<T>(things: &[T], nothing: &str, line: impl Fn(&T) -> String) -> String {
+    if things.is_empty() {
+        return nothing.to_owned();
+    }
+    things.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+pub(super) fn call(call: &Call) -> String {
+    let mut line = format!(
+        "call {}  {} {}  {}  topic {}",
+        call.call,
+        call.direction.word(),
+        call.state.word(),
+        peer(&call.peer),
+        quote(&call.topic)
+    );
+    if call.state == CallState::Ended {
+        line.push_str(&format!("  {}", call.end_reason.map_or("ended", |reason| reason.word())));
+        if let Some(reason) = &call.reason {
+            line.push_str(&format!(" {}", quote(reason)));
+        }
+    }
+    if call.messages > 0 {
+        line.push_str(&format!("  messages {}", call.messages));
+    }
+    if call.away {
+        line.push_str("  away");
+    }
+    line
+}
+
+fn peer(peer: &Peer) -> String {
+    format!("{} {} {}", peer.tier.word(), quote(&peer.id), peer.npub)
+}
+
+pub(super) fn message(message: &Message) -> String {
+    let who = message.from.word();
+    let mut line = format!("{}  {who}  {}", message.at, body(message));
+    match message.from {
+        Sender::Peer => {}
+        Sender::Me | Sender::Owner => line.push_str(&format!("  {}", message.state.word())),
+    }
+    if let Some(reason) = &message.reason {
+        line.push_str(&format!(": {}", quote(reason)));
+    }
+    line.push_str(&format!("  message {}", message.message));
+    if let Some(call) = message.call {
+        line.push_str(&format!("  call {call}"));
+    }
+    line
+}
+
+fn body(message: &Message) -> String {
+    match (&message.file, message.kind) {
+        (Some(file), _) => {
+            let place = file.path.as_ref().map_or_else(String::new, |path| format!("  at {}", quote(path)));
+            format!("file {} {} bytes {}{place}", quote(&file.name), file.size, quote(&file.mime))
+        }
+        (None, MessageKind::Escalation) => format!("asks its owner {}", quote(&message.text)),
+        (None, MessageKind::Text | MessageKind::File | MessageKind::System) => quote(&message.text),
+    }
+}
+
+pub(super) fn ticket(ticket: &Ticket) -> String {
+    let mut line = format!("ticket {}  {}  {}", ticket.ticket, ticket.state.word(), quote(&ticket.question));
+    if let Some(answer) = &ticket.answer {
+        line.push_str(&format!("  answer {}", quote(answer)));
+    }
+    for channel in &ticket.channels {
+        let outcome = channel.error.as_deref().map_or_else(|| "asked".to_owned(), quote);
+        line.push_str(&format!("\n  {}  {outcome}", quote(&channel.channel)));
+    }
+    if ticket.state == TicketState::NoOwner {
+        line.push_str("\nhint: nobody was asked; name a way to the owner: p2p-comm owner set CHANNEL");
+    }
+    line
+}
+
+pub(super) fn agent(agent: &AgentEntry) -> String {
+    let mut line = format!(
+        "{} {} {}  {}  seen {} s ago",
+        quote(&agent.id),
+        quote(&agent.name),
+        agent.npub,
+        agent.protocol.word(),
+        agent.last_seen_s
+    );
+    if !agent.capabilities.is_empty() {
+        let capabilities: Vec<_> = agent.capabilities.iter().map(|name| quote(name)).collect();
+        line.push_str(&format!("  can {}", capabilities.join(" ")));
+    }
+    if let Some(contact) = &agent.contact {
+        line.push_str(&format!("  contact {}", quote(contact)));
+    }
+    if agent.pinned {
+        line.push_str("  pinned");
+    }
+    if agent.duplicate_id {
+        line.push_str("  ANOTHER KEY CLAIMS THIS ID: call it by its key");
+    }
+    line
+}
+
+pub(super) fn contact(contact: &Contact) -> String {
+    let mut line = format!("{}  {}  {}", quote(&contact.name), contact.npub, contact.tier.word());
+    if let Some(id) = &contact.agent_id {
+        line.push_str(&format!("  pinned id {}", quote(id)));
+    }
+    if contact.blocked {
+        line.push_str("  blocked");
+    }
+    if contact.allow_legacy {
+        line.push_str("  allow-legacy");
+    }
+    line
+}
+
+pub(super) fn relay(relay: &RelayStatus) -> String {
+    let state = if relay.connected { "connected" } else { "not connected" };
+    let mut line = format!("relay {}  {state}", quote(&relay.url));
+    if let Some(rtt) = relay.rtt_ms {
+        line.push_str(&format!("  {rtt:.0} ms"));
+    }
+    if let Some(error) = &relay.error {
+        line.push_str(&format!("  {}", quote(error)));
+    }
+    line
+}
+
+/// What happened, and where to continue.
+pub(super) fn event(event: &Event) -> String {
+    let mut line = format!("{}  {}", event.at, event.kind.word());
+    if let Some(of) = &event.call_state {
+        line.push_str(&format!("  {}", call(of)));
+    }
+    if let Some(of) = &event.message {
+        line.push_str(&format!("  {}", message(of)));
+    }
+    if let Some(of) = &event.escalation {
+        line.push_str(&format!("  {}", ticket(of)));
+    }
+    if let Some(change) = &event.key_changed {
+        line.push_str(&format!(
+            "  {} is pinned to {} and claimed by {}",
+            quote(&change.agent_id),
+            change.pinned,
+            change.claimed_by
+        ));
+    }
+    if let Some(note) = &event.relay {
+        line.push_str(&format!("  {} {}", quote(&note.url), quote(&note.detail)));
+    }
+    format!("{line}\ncursor {}", event.cursor)
+}
+
+/// A transcript for people; `indent` begins each line of a message.
+fn transcript(of: &Transcript, title: &str, fact: &str, speaker: &str, indent: &str) -> String {
+    let ended = of.ended_at.map_or_else(|| "not yet".to_owned(), |at| at.to_string());
+    let mut text = format!(
+        "{title}Call {}\n\n{fact}topic     {}\n{fact}caller    {}\n{fact}callee    {}\n{fact}started   {}\n\
+         {fact}ended     {ended}\n{fact}duration  {:.0} s\n{fact}messages  {}\n",
+        of.call,
+        quote(&of.topic),
+        quote(&of.caller),
+        quote(&of.callee),
+        of.started_at,
+        of.duration_s,
+        of.message_count,
+    );
+    for message in &of.messages {
+        let words = match message.kind {
+            MessageKind::Text => quote_lines(&message.text, indent),
+            MessageKind::File | MessageKind::Escalation | MessageKind::System => {
+                format!("{indent}{}\n", body(message))
+            }
+        };
+        text.push_str(&format!(
+            "\n{speaker}{}{speaker}, {}, {}\n\n{words}",
+            message.from.word(),
+            message.at,
+            message.state.word()
+        ));
+    }
+    text
+}
+
+/// As plain text.
+pub(super) fn transcript_text(of: &Transcript) -> String {
+    transcript(of, "", "", "", "  | ")
+}
+
+/// As Markdown. What peers wrote stands in indented code, where nothing is interpreted.
+pub(super) fn transcript_markdown(of: &Transcript) -> String {
+    transcript(of, "# ", "    ", "**", "    ")
+}
