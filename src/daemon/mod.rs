@@ -8,7 +8,7 @@
 //!      └─nobody──▶ start lock ──▶ probe again ──▶ spawn `daemon run --detached`
 //!                                                     │  one line through the pipe:
 //!                                                     ▼  ready, already running, or *its* error
-//!  daemon run: home lock ▶ log ▶ engine ▶ settings kept ▶ socket ▶ ready
+//!  daemon run: home lock ▶ log ▶ settings ▶ engine ▶ socket ▶ ready
 //!                 … until SIGTERM, SIGINT or a client's `stop` …
 //!              socket closed ▶ engine stopped (bounded) ▶ lock released
 //! ```
@@ -33,7 +33,7 @@ pub use self::connect::{Started, connect, start};
 pub use self::log::{Follower, tail};
 pub use self::run::{Options, Outcome, Ready, run, run_with};
 pub use self::stop::{Stopped, probe, stop};
-use crate::engine::Handle;
+use crate::engine::{Engine, Handle};
 
 /// The version that a daemon and its clients compare.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -56,21 +56,12 @@ pub trait Hosted: Send + 'static {
     fn stop(self) -> impl Future<Output = ()> + Send;
 }
 
-/// The engine of this home.
-fn start_engine(
-    _home: crate::home::Home,
-    _settings: crate::home::Settings,
-) -> Result<NoEngine, crate::api::Error> {
-    Err(crate::api::Error::internal("no engine"))
-}
-
-/// Until the engine is there.
-enum NoEngine {}
-
-impl Hosted for NoEngine {
+impl Hosted for Engine {
     fn handle(&self) -> Handle {
-        match *self {}
+        self.handle()
     }
 
-    async fn stop(self) {}
+    async fn stop(self) {
+        Self::stop(&self).await;
+    }
 }

@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Hosted, VERSION, log};
 use crate::api::{Command, Error, Status};
+use crate::engine::{self, Engine};
 use crate::home::settings::{self, Layers};
 use crate::home::{Holder, Home, HomeLock, Settings};
 use crate::ipc::{Hello, Server};
@@ -58,7 +59,7 @@ pub enum Outcome {
 /// # Errors
 /// Whatever keeps the daemon from starting.
 pub fn run(options: Options, ready: impl FnOnce(&Ready) -> Result<(), Error>) -> Result<Outcome, Error> {
-    run_with(options, super::start_engine, ready)
+    run_with(options, |home, settings| Engine::start(engine::Options { home, settings }), ready)
 }
 
 /// Like [`run`], with another engine.
@@ -103,9 +104,8 @@ async fn serve<E: Hosted>(
 ) -> Result<(), Error> {
     // Before the engine: a stop that comes while it starts is not lost.
     let mut signals = Signals::listen()?;
-    let settings = layers.settings();
-    let engine = start(lock.home().clone(), settings.clone())?;
-    let served = begin_to_serve(&mut lock, &engine, &settings, ready).await;
+    let engine = start(lock.home().clone(), layers.settings())?;
+    let served = begin_to_serve(&mut lock, &engine, ready).await;
     let result = match served {
         Ok(server) => {
             tokio::select! {
@@ -128,13 +128,11 @@ async fn serve<E: Hosted>(
 async fn begin_to_serve<E: Hosted>(
     lock: &mut HomeLock,
     engine: &E,
-    settings: &Settings,
     ready: impl FnOnce(&Ready) -> Result<(), Error>,
 ) -> Result<Server, Error> {
     let home = lock.home().clone();
     let status = Status::try_from(engine.handle().ask(Command::Status {}).await?)?;
     let agent = status.agent;
-    settings::remember(&home, &agent.id, &agent.name, &agent.capabilities, &settings.relays)?;
     let pid = std::process::id();
     let listener = lock.bind()?;
     let place = home.path().display().to_string();
