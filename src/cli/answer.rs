@@ -2,11 +2,10 @@
 
 use clap::{Args, ValueEnum};
 
-use super::session::{Session, ask};
+use super::session::{Session, ask, call_id};
 use super::usage::usage;
 use super::{DONE, Verdict, show};
 use crate::api::{CallReply, Command};
-use crate::proto::CallId;
 
 /// Accept or reject the call that rings
 #[derive(Debug, Args)]
@@ -21,7 +20,7 @@ pub(super) struct Answer {
     reason: Vec<String>,
     /// Which call, if several ring
     #[arg(long, value_name = "ID")]
-    call: Option<CallId>,
+    call: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -40,8 +39,9 @@ impl Answer {
             )
             .into());
         }
+        let call = call_id(self.call.as_deref())?;
         let client = session.client().await?;
-        let command = Command::Answer { call: self.call, accept, reason: self.reason.join(" ") };
+        let command = Command::Answer { call, accept, reason: self.reason.join(" ") };
         let reply: CallReply = ask(&client, command).await?;
         session.printer.data(&reply, || show::call(&reply.call))?;
         Ok(DONE)

@@ -2,10 +2,9 @@
 
 use clap::Args;
 
-use super::session::{Session, ask, seconds};
+use super::session::{Session, ask, call_id, seconds};
 use super::{DONE, FAILED, TIMEOUT, Verdict, show, words};
 use crate::api::{Command, EventKind, TicketReply, TicketState};
-use crate::proto::CallId;
 
 /// Ask the human owner
 #[derive(Debug, Args)]
@@ -23,7 +22,7 @@ pub(super) struct Escalate {
     options: Vec<String>,
     /// Which call, if several are up
     #[arg(long, value_name = "ID")]
-    call: Option<CallId>,
+    call: Option<String>,
     /// Wait for the decision, at most this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     wait: Option<f64>,
@@ -32,6 +31,7 @@ pub(super) struct Escalate {
 impl Escalate {
     pub(super) async fn run(self, session: &Session) -> Verdict {
         let question = words::join(&self.words)?;
+        let call = call_id(self.call.as_deref())?;
         let mut client = session.client().await?;
         let options: Vec<_> = self
             .options
@@ -39,7 +39,7 @@ impl Escalate {
             .map(|option| option.trim().to_owned())
             .filter(|option| !option.is_empty())
             .collect();
-        let command = Command::Escalate { question, options, call: self.call, expires_s: None };
+        let command = Command::Escalate { question, options, call, expires_s: None };
         let mut reply: TicketReply = ask(&client, command).await?;
         let Some(wait) = self.wait else {
             session.printer.data(&reply, || show::ticket(&reply.ticket))?;

@@ -2,10 +2,9 @@
 
 use clap::Args;
 
-use super::session::{Session, ask};
+use super::session::{Session, ask, call_id};
 use super::{DONE, Verdict, show};
 use crate::api::{self, Command, Done};
-use crate::proto::CallId;
 
 /// What was said, oldest first
 #[derive(Debug, Args)]
@@ -16,7 +15,7 @@ With --unread, what is printed counts as read; otherwise nothing is marked.")]
 pub(super) struct Messages {
     /// Of this call only
     #[arg(long, value_name = "ID")]
-    call: Option<CallId>,
+    call: Option<String>,
     /// Only what nobody read yet
     #[arg(long)]
     unread: bool,
@@ -27,8 +26,9 @@ pub(super) struct Messages {
 
 impl Messages {
     pub(super) async fn run(self, session: &Session) -> Verdict {
+        let call = call_id(self.call.as_deref())?;
         let client = session.client().await?;
-        let command = Command::Messages { call: self.call, unread: self.unread, limit: self.limit };
+        let command = Command::Messages { call, unread: self.unread, limit: self.limit };
         let reply: api::Messages = ask(&client, command).await?;
         session.printer.data(&reply, || show::lines(&reply.messages, "no messages", show::message))?;
         if self.unread && !reply.messages.is_empty() {

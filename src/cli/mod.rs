@@ -31,6 +31,7 @@ mod list;
 mod messages;
 mod owner;
 mod printer;
+mod relay;
 mod send;
 mod sendfile;
 mod session;
@@ -107,6 +108,7 @@ enum Verb {
     Owner(owner::Owner),
     Config(config::Config),
     Daemon(daemon::Daemon),
+    Relay(relay::Relay),
     #[command(hide = true)]
     Service(daemon::Run),
     Completions(completions::Completions),
@@ -133,10 +135,11 @@ pub fn run(args: Vec<OsString>, launcher: Launcher) -> u8 {
 impl Verb {
     fn run(self, session: &Session) -> Verdict {
         match self {
-            // These need no daemon, or are one.
+            // These need no daemon, or are one, and bring what they run in.
             Self::Daemon(daemon::Daemon { verb: daemon::DaemonVerb::Run(run) }) | Self::Service(run) => {
                 run.run(session)
             }
+            Self::Relay(verb) => verb.run(session),
             Self::Completions(verb) => verb.run(session),
             Self::Status(verb) => block_on(verb.run(session)),
             Self::List(verb) => block_on(verb.run(session)),

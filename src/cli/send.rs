@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::session::{Session, ask, seconds};
+use super::session::{Session, ask, call_id, seconds};
 use super::{DONE, FAILED, TIMEOUT, Verdict, show, words};
 use crate::api::{Command, Message, MessageReply, MessageState};
-use crate::proto::{CallId, MessageId};
+use crate::proto::MessageId;
 
 /// Say something
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ pub(super) struct Send {
     words: Vec<String>,
     /// Which call, if several are up
     #[arg(long, value_name = "ID", conflicts_with = "to")]
-    call: Option<CallId>,
+    call: Option<String>,
     /// An agent instead of a call
     #[arg(long, value_name = "AGENT")]
     to: Option<String>,
@@ -47,9 +47,9 @@ fn state(word: &str) -> Result<MessageState, String> {
 impl Send {
     pub(super) async fn run(self, session: &Session) -> Verdict {
         let text = words::join(&self.words)?;
+        let call = call_id(self.call.as_deref())?;
         let mut client = session.client().await?;
-        let command =
-            Command::Send { text, call: self.call, to: self.to, client_id: self.id, wait: self.wait };
+        let command = Command::Send { text, call, to: self.to, client_id: self.id, wait: self.wait };
         let message: Message = ask(&client, command).await?;
         let Some(state) = self.wait else {
             session.printer.data(&message, || show::message(&message))?;

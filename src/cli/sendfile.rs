@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::session::{Session, ask};
+use super::session::{Session, ask, call_id};
 use super::usage::usage;
 use super::{DONE, Verdict, show};
 use crate::api::{Command, Error, ErrorKind, Message};
-use crate::proto::CallId;
 
 /// Send a file
 #[derive(Debug, Args)]
@@ -30,7 +29,7 @@ pub(super) struct SendFile {
     path: Option<PathBuf>,
     /// Which call, if several are up
     #[arg(long, value_name = "ID")]
-    call: Option<CallId>,
+    call: Option<String>,
 }
 
 impl SendFile {
@@ -39,14 +38,10 @@ impl SendFile {
         if path.is_none() && self.base64.is_none() {
             return Err(usage("there is no file", "give NAME and BASE64, or --path FILE").into());
         }
+        let call = call_id(self.call.as_deref())?;
         let client = session.client().await?;
-        let command = Command::SendFile {
-            name: self.name,
-            content: self.base64,
-            path,
-            mime: self.mime,
-            call: self.call,
-        };
+        let command =
+            Command::SendFile { name: self.name, content: self.base64, path, mime: self.mime, call };
         let message: Message = ask(&client, command).await?;
         session.printer.data(&message, || show::message(&message))?;
         Ok(DONE)

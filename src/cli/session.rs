@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Printer;
-use crate::api::{Command, Error, EventKind, Reply, WaitReply};
+use crate::api::{Command, Error, ErrorKind, EventKind, Reply, WaitReply};
 use crate::daemon::{self, Launcher};
 use crate::home::{Home, settings};
 use crate::ipc::{Client, Lost};
 use crate::proto::CallId;
+use crate::proto::text::quote;
 
 /// How long to wait before a lost daemon is started again: a crash at every start is not made a busy loop.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
@@ -89,6 +90,20 @@ pub(super) async fn ask<T: TryFrom<Reply, Error = Error>>(
     command: Command,
 ) -> Result<T, Error> {
     client.ask(command).await?.try_into()
+}
+
+/// Reads the id of a call. What is no id names no call.
+pub(super) fn call_id(text: Option<&str>) -> Result<Option<CallId>, Error> {
+    text.map(|text| {
+        text.parse().map_err(|_| {
+            Error::new(
+                ErrorKind::UnknownCall,
+                format!("there is no call {}", quote(text)),
+                "an id has 16 hex characters; see: p2p-comm calls",
+            )
+        })
+    })
+    .transpose()
 }
 
 /// Longest wait that a command line may ask for: 30 days, as long as events are kept.

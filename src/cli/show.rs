@@ -202,3 +202,22 @@ pub(super) fn transcript_text(of: &Transcript) -> String {
 pub(super) fn transcript_markdown(of: &Transcript) -> String {
     transcript(of, "# ", "    ", "**", "    ")
 }
+
+/// As a page: the plain text in one block, with nothing in it that a browser would interpret or fetch.
+pub(super) fn transcript_html(of: &Transcript) -> String {
+    let mut text = String::new();
+    for character in transcript_text(of).chars() {
+        match character {
+            '&' => text.push_str("&amp;"),
+            '<' => text.push_str("&lt;"),
+            '>' => text.push_str("&gt;"),
+            _ => text.push(character),
+        }
+    }
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'\">\n\
+         <title>Call {}</title>\n<pre>\n{text}</pre>\n</html>\n",
+        of.call
+    )
+}

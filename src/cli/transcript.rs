@@ -3,10 +3,9 @@
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::session::{Session, ask};
+use super::session::{Session, ask, call_id};
 use super::{DONE, Verdict, show};
 use crate::api::{self, Command, Error};
-use crate::proto::CallId;
 
 /// The whole of a call
 #[derive(Debug, Args)]
@@ -14,7 +13,7 @@ use crate::proto::CallId;
 pub(super) struct Transcript {
     /// The call; the newest if absent
     #[arg(value_name = "CALL")]
-    call: Option<CallId>,
+    call: Option<String>,
     /// How it is written; with --json, any but json comes as text inside the one object
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -26,6 +25,8 @@ enum Format {
     Text,
     /// Markdown
     Md,
+    /// A page that fetches nothing
+    Html,
     /// One JSON object
     Json,
     /// One JSON object a message
@@ -34,8 +35,9 @@ enum Format {
 
 impl Transcript {
     pub(super) async fn run(self, session: &Session) -> Verdict {
+        let call = call_id(self.call.as_deref())?;
         let client = session.client().await?;
-        let transcript: api::Transcript = ask(&client, Command::Transcript { call: self.call }).await?;
+        let transcript: api::Transcript = ask(&client, Command::Transcript { call }).await?;
         let printer = session.printer;
         let format = self.format.unwrap_or(if printer.is_json() { Format::Json } else { Format::Text });
         if format == Format::Json {
@@ -45,6 +47,7 @@ impl Transcript {
         let text = match format {
             Format::Text => show::transcript_text(&transcript),
             Format::Md => show::transcript_markdown(&transcript),
+            Format::Html => show::transcript_html(&transcript),
             Format::Json | Format::Jsonl => json_lines(&transcript)?,
         };
         let name = format.to_possible_value().map(|value| value.get_name().to_owned());

@@ -4,11 +4,10 @@
 
 use clap::Args;
 
-use super::session::{Session, seconds};
+use super::session::{Session, call_id, seconds};
 use super::{DONE, TIMEOUT, Verdict, show};
 use crate::api::{Command, DEFAULT_CONSUMER, Done, EventKind, WaitReply};
 use crate::ipc::Client;
-use crate::proto::CallId;
 
 /// How long a single `wait` waits unless told otherwise: less than the minute after which many agents' shells give up.
 const DEFAULT_TIMEOUT_S: f64 = 45.0;
@@ -36,7 +35,7 @@ pub(super) struct Wait {
     after: Option<u64>,
     /// Only events of this call
     #[arg(long, value_name = "ID")]
-    call: Option<CallId>,
+    call: Option<String>,
     /// Only these kinds, separated by commas
     #[arg(long = "for", value_name = "KIND", value_delimiter = ',', value_parser = kind)]
     kinds: Vec<EventKind>,
@@ -54,6 +53,7 @@ fn kind(word: &str) -> Result<EventKind, String> {
 
 impl Wait {
     pub(super) async fn run(mut self, session: &Session) -> Verdict {
+        let call = call_id(self.call.as_deref())?;
         let mut client = session.client().await?;
         let consumer = self.after.is_none().then(|| self.consumer.clone());
         let default = if self.follow { FOLLOW_STEP_S } else { DEFAULT_TIMEOUT_S };
@@ -62,7 +62,7 @@ impl Wait {
             let wait = |timeout_s| Command::Wait {
                 consumer: consumer.clone(),
                 after: self.after,
-                call: self.call,
+                call,
                 kinds: self.kinds.clone(),
                 timeout_s,
             };

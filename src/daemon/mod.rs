@@ -24,6 +24,7 @@
 mod connect;
 mod log;
 mod run;
+mod service;
 mod stop;
 
 use std::ffi::OsString;
@@ -31,9 +32,12 @@ use std::future::Future;
 
 pub use self::connect::{Started, connect, start};
 pub use self::log::{Follower, tail};
-pub use self::run::{Options, Outcome, Ready, run, run_with};
+pub use self::run::{Options, Outcome, run, run_with};
+pub use self::service::{Ready, Service, host};
 pub use self::stop::{Stopped, probe, stop};
-use crate::engine::Handle;
+use crate::api::Error;
+use crate::engine::{self, Engine, Handle};
+use crate::home::{Home, Settings};
 
 /// The version that a daemon and its clients compare.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -56,21 +60,17 @@ pub trait Hosted: Send + 'static {
     fn stop(self) -> impl Future<Output = ()> + Send;
 }
 
-/// The engine of this home.
-fn start_engine(
-    _home: crate::home::Home,
-    _settings: crate::home::Settings,
-) -> Result<NoEngine, crate::api::Error> {
-    Err(crate::api::Error::internal("no engine"))
-}
-
-/// Until the engine is there.
-enum NoEngine {}
-
-impl Hosted for NoEngine {
+impl Hosted for Engine {
     fn handle(&self) -> Handle {
-        match *self {}
+        Engine::handle(self)
     }
 
-    async fn stop(self) {}
+    async fn stop(self) {
+        Engine::stop(&self).await;
+    }
+}
+
+/// The engine of this home.
+fn start_engine(home: Home, settings: Settings) -> Result<Engine, Error> {
+    Engine::start(engine::Options { home, settings })
 }

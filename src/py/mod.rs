@@ -29,7 +29,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("ERROR_KINDS", PyTuple::new(py, ErrorKind::ALL.iter().map(|kind| kind.code()))?)?;
-    module.add("EVENT_KINDS", PyTuple::new(py, EventKind::ALL.iter().map(|kind| kind.name()))?)?;
+    module.add("EVENT_KINDS", PyTuple::new(py, EventKind::ALL.iter().map(|kind| kind.word()))?)?;
     module.add_class::<link::Link>()?;
     module.add_class::<relay::Relay>()?;
     module.add_function(wrap_pyfunction!(link::connect, module)?)?;
