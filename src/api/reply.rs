@@ -180,6 +180,7 @@ pub struct Done {
 macro_rules! replies {
     ($($variant:ident),+ $(,)?) => {
         /// A reply. Its JSON is that of the type inside: the command says which one it is.
+        #[expect(clippy::large_enum_variant, reason = "a reply is made once and handed on; boxing would only hide it")]
         #[derive(Debug, Clone, PartialEq, Serialize)]
         #[serde(untagged)]
         pub enum Reply {

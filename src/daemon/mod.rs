@@ -8,7 +8,7 @@
 //!      └─nobody──▶ start lock ──▶ probe again ──▶ spawn `daemon run --detached`
 //!                                                     │  one line through the pipe:
 //!                                                     ▼  ready, already running, or *its* error
-//!  daemon run: home lock ▶ log ▶ settings ▶ engine ▶ socket ▶ ready
+//!  daemon run: home lock ▶ log ▶ engine ▶ settings kept ▶ socket ▶ ready
 //!                 … until SIGTERM, SIGINT or a client's `stop` …
 //!              socket closed ▶ engine stopped (bounded) ▶ lock released
 //! ```
@@ -24,6 +24,7 @@
 mod connect;
 mod log;
 mod run;
+mod service;
 mod stop;
 
 use std::ffi::OsString;
@@ -31,9 +32,12 @@ use std::future::Future;
 
 pub use self::connect::{Started, connect, start};
 pub use self::log::{Follower, tail};
-pub use self::run::{Options, Outcome, Ready, run, run_with};
+pub use self::run::{Options, Outcome, run, run_with};
+pub use self::service::{Ready, Service, host};
 pub use self::stop::{Stopped, probe, stop};
-use crate::engine::{Engine, Handle};
+use crate::api::Error;
+use crate::engine::{self, Engine, Handle};
+use crate::home::{Home, Settings};
 
 /// The version that a daemon and its clients compare.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -58,10 +62,15 @@ pub trait Hosted: Send + 'static {
 
 impl Hosted for Engine {
     fn handle(&self) -> Handle {
-        self.handle()
+        Engine::handle(self)
     }
 
     async fn stop(self) {
-        Self::stop(&self).await;
+        Engine::stop(&self).await;
     }
+}
+
+/// The engine of this home.
+fn start_engine(home: Home, settings: Settings) -> Result<Engine, Error> {
+    Engine::start(engine::Options { home, settings })
 }

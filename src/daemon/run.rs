@@ -1,21 +1,15 @@
 //! The daemon's own process, from its first line to its last.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
-use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Hosted, VERSION, log};
-use crate::api::{Command, Error, Status};
-use crate::engine::{self, Engine};
+use super::{Hosted, Ready, Service, log};
+use crate::api::Error;
 use crate::home::settings::{self, Layers};
 use crate::home::{Holder, Home, HomeLock, Settings};
-use crate::ipc::{Hello, Server};
 
-/// How long an orderly stop may take. A shell or service manager that waits longer kills.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long tasks that are left over may take to notice.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// The daemon waits for sockets and one database: two threads are enough, and sleep most of the time.
@@ -32,19 +26,6 @@ pub struct Options {
     pub detached: bool,
 }
 
-/// Who is ready.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Ready {
-    /// Process id.
-    pub pid: u32,
-    /// Version of the package.
-    pub version: String,
-    /// The home folder.
-    pub home: String,
-    /// The socket.
-    pub socket: PathBuf,
-}
-
 /// How a run ended that was no failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -59,7 +40,7 @@ pub enum Outcome {
 /// # Errors
 /// Whatever keeps the daemon from starting.
 pub fn run(options: Options, ready: impl FnOnce(&Ready) -> Result<(), Error>) -> Result<Outcome, Error> {
-    run_with(options, |home, settings| Engine::start(engine::Options { home, settings }), ready)
+    run_with(options, super::start_engine, ready)
 }
 
 /// Like [`run`], with another engine.
@@ -91,62 +72,33 @@ pub fn run_with<E: Hosted>(
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     match &outcome {
         Ok(()) => tracing::info!("stopped"),
-        Err(error) => tracing::error!(%error, "not started"),
+        Err(error) => tracing::error!(%error, "failed"),
     }
     outcome.map(|()| Outcome::Stopped)
 }
 
 async fn serve<E: Hosted>(
-    mut lock: HomeLock,
+    lock: HomeLock,
     layers: Layers,
     start: impl FnOnce(Home, Settings) -> Result<E, Error>,
     ready: impl FnOnce(&Ready) -> Result<(), Error>,
 ) -> Result<(), Error> {
     // Before the engine: a stop that comes while it starts is not lost.
     let mut signals = Signals::listen()?;
-    let engine = start(lock.home().clone(), layers.settings())?;
-    let served = begin_to_serve(&mut lock, &engine, ready).await;
-    let result = match served {
-        Ok(server) => {
-            tokio::select! {
-                biased;
-                name = signals.received() => tracing::info!(signal = name, "stopping"),
-                () = server.stop_requested() => tracing::info!("stopping: a client asked for it"),
+    let service = Service::open(lock, layers.settings(), start).await?;
+    let result = match ready(service.ready()) {
+        Ok(()) => tokio::select! {
+            biased;
+            name = signals.received() => {
+                tracing::info!(signal = name, "stopping");
+                Ok(())
             }
-            server.close().await;
-            Ok(())
-        }
+            over = service.until_over() => over,
+        },
         Err(error) => Err(error),
     };
-    if tokio::time::timeout(STOP_TIMEOUT, engine.stop()).await.is_err() {
-        tracing::warn!(seconds = STOP_TIMEOUT.as_secs(), "the engine did not stop in time");
-    }
-    lock.unbind();
+    service.close().await;
     result
-}
-
-async fn begin_to_serve<E: Hosted>(
-    lock: &mut HomeLock,
-    engine: &E,
-    ready: impl FnOnce(&Ready) -> Result<(), Error>,
-) -> Result<Server, Error> {
-    let home = lock.home().clone();
-    let status = Status::try_from(engine.handle().ask(Command::Status {}).await?)?;
-    let agent = status.agent;
-    let pid = std::process::id();
-    let listener = lock.bind()?;
-    let place = home.path().display().to_string();
-    let hello = Hello { version: VERSION.to_owned(), pid, home: place.clone(), agent };
-    let server = Server::serve(listener, engine.handle(), hello).map_err(Error::internal)?;
-    tracing::info!(version = VERSION, pid, "ready");
-    let report = Ready { pid, version: VERSION.to_owned(), home: place, socket: home.socket()? };
-    match ready(&report) {
-        Ok(()) => Ok(server),
-        Err(error) => {
-            server.close().await;
-            Err(error)
-        }
-    }
 }
 
 /// What ends the daemon from outside.

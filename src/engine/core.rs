@@ -55,6 +55,7 @@ impl From<store::Error> for Fault {
 }
 
 /// What a command handler says.
+#[expect(clippy::large_enum_variant, reason = "made once for each command and taken apart at once")]
 pub(super) enum Answer {
     /// Done.
     Now(Reply),
@@ -97,6 +98,7 @@ struct Waiter {
 }
 
 /// What is let out once the batch is committed.
+#[expect(clippy::large_enum_variant, reason = "at most a batch of them, for the time of a commit")]
 pub(super) enum Effect {
     Reply(oneshot::Sender<Result<Reply, Error>>, Result<Reply, Error>),
     Publish(Signed),

@@ -34,6 +34,11 @@ impl Handle {
         self.submit(command).await?.reply().await
     }
 
+    /// Returns when the engine has ended, in whatever way.
+    pub async fn closed(&self) {
+        self.requests.closed().await;
+    }
+
     /// Hands a command over. Once this returns, the command has its place among the others; its reply is awaited
     /// apart, so that a caller can keep an order without waiting.
     ///

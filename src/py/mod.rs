@@ -1,1 +1,46 @@
-//! L4: Python.
+//! L4: Python. The native module `p2p_comm._native`, on which `python/p2p_comm/` builds what users see.
+//!
+//! * [`runtime`]: one tokio runtime, and its end before the interpreter's.
+//! * [`future`]: Rust futures as `asyncio` Futures, and the one thread that takes the GIL.
+//! * [`backend`] and [`link`]: an engine, in the daemon or in this process, and the ordered way to it.
+//! * [`relay`]: the embedded relay, for tests. [`error`]: errors as exceptions.
+//!
+//! This module hands out Futures and plain dictionaries; `async def`, streams and types are Python's.
+//! The command line enters by [`cli_main`].
+
+mod backend;
+mod error;
+mod future;
+mod link;
+mod relay;
+mod runtime;
+mod shim;
+
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::api::{ErrorKind, EventKind};
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("ERROR_KINDS", PyTuple::new(py, ErrorKind::ALL.iter().map(|kind| kind.code()))?)?;
+    module.add("EVENT_KINDS", PyTuple::new(py, EventKind::ALL.iter().map(|kind| kind.word()))?)?;
+    module.add_class::<link::Link>()?;
+    module.add_class::<relay::Relay>()?;
+    module.add_function(wrap_pyfunction!(link::connect, module)?)?;
+    module.add_function(wrap_pyfunction!(relay::start_relay, module)?)?;
+    module.add_function(wrap_pyfunction!(cli_main, module)?)
+}
+
+/// The command line: `arguments` without the program's name; returns the exit code.
+///
+/// `executable` is the interpreter that a daemon is started with. Inside a virtual environment only Python knows it.
+#[pyfunction]
+fn cli_main(py: Python<'_>, arguments: Vec<String>, executable: String) -> i32 {
+    py.detach(|| {
+        let _ = (arguments, executable);
+        0
+    })
+}

@@ -1,7 +1,6 @@
 //! Messages from relays (NIP-01, NIP-42), read in one pass.
 //!
-//! The SDK's own reader goes through a tree of JSON values first, which costs more than all the rest of taking in
-//! an event but the signature.
+//! The SDK's own reader builds a tree of JSON values first and takes the event out of that.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -21,7 +21,7 @@ impl Identity {
         holds(bytes, &raw)
             || holds(&folded, hex.as_bytes())
             || holds(&folded, nsec.as_bytes())
-            || base64.iter().any(|text| holds(bytes, text[..40].as_bytes()))
+            || base64.iter().any(|text| holds(bytes, &text.as_bytes()[..40]))
     }
 }
 

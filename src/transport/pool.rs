@@ -140,10 +140,18 @@ impl Pool {
         let (inbound, tuning) = (self.inbound.clone(), self.tuning.clone());
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
+        let mut control = self.control.subscribe();
         tasks.spawn(async move {
-            let answered = gather(answers, asked, &tuning).await;
-            // An error means that the engine is gone.
-            let _ = inbound.send(Inbound::Refreshed { token, answered, asked }).await;
+            let tell = async {
+                let answered = gather(answers, asked, &tuning).await;
+                // An error means that the engine is gone.
+                let _ = inbound.send(Inbound::Refreshed { token, answered, asked }).await;
+            };
+            tokio::select! {
+                biased;
+                _ = control.wait_for(|control| control.stopping) => {}
+                () = tell => {}
+            }
         });
         token
     }

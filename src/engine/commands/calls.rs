@@ -108,7 +108,7 @@ impl Core {
     ) -> Result<Answer, Fault> {
         let id = match call {
             Some(id) => *id,
-            None => match self.only(|call| rings_here(call))? {
+            None => match self.only(rings_here)? {
                 Some(id) => id,
                 None => self.answered_before(accept)?,
             },

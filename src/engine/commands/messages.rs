@@ -88,10 +88,7 @@ impl Core {
         self.check_secret(&bytes)?;
         let of_path = path.as_ref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
         let name = safe_file_name(source.name.or(of_path.as_deref()).unwrap_or_default());
-        let mime = mime
-            .filter(|mime| !mime.is_empty())
-            .map_or_else(|| files::mime_of(&name), |mime| mime)
-            .to_owned();
+        let mime = mime.filter(|mime| !mime.is_empty()).unwrap_or_else(|| files::mime_of(&name)).to_owned();
         let file = api::File {
             name: name.clone(),
             size: bytes.len() as u64,

@@ -21,7 +21,7 @@ impl Core {
     /// Carries out a command, or says what it waits for; then it is asked again.
     pub(super) fn carry_out(&mut self, command: &Command, attempt: Attempt) -> Result<Answer, Fault> {
         match command {
-            Command::Status {} => self.status(attempt.now),
+            Command::Status {} => self.status(),
             Command::List { capability, limit } => self.list(capability.as_deref(), *limit, attempt),
             Command::Call { agent, topic, client_id } => {
                 self.place_call(agent, topic, client_id.as_deref(), attempt)

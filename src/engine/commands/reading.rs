@@ -27,7 +27,7 @@ const INBOX_LIMIT: usize = 100;
 const CALLS_LIMIT: usize = 10_000;
 
 impl Core {
-    pub(in super::super) fn status(&mut self, _now: Millis) -> Result<Answer, Fault> {
+    pub(in super::super) fn status(&mut self) -> Result<Answer, Fault> {
         let relays = self.pool.status();
         let live = self.store.live_calls()?;
         Ok(Status {

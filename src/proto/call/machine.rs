@@ -225,7 +225,11 @@ impl Machine {
         }
         match entry.seq {
             None => out.push_back(Output::Store { call, entry, surfaced: true }),
-            Some(seq) if seq < self.call.next_in => return Handled::Dropped("message known already"),
+            // Known already, or given up and here after all: the journal knows which.
+            Some(seq) if seq < self.call.next_in => {
+                out.push_back(Output::Store { call, entry, surfaced: true });
+                return Handled::Taken;
+            }
             Some(seq) if seq == self.call.next_in => {
                 self.call.next_in += 1;
                 out.push_back(Output::Store { call, entry, surfaced: true });

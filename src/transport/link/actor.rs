@@ -165,6 +165,12 @@ impl Actor {
         let mut blocked_since: Option<Instant> = None;
         loop {
             let now = Now::read();
+            let control = *self.control.borrow();
+            if control.stopping {
+                drain_by.get_or_insert(now.instant + tuning.drain);
+            } else if control.redial != redial {
+                return Leave::Redial;
+            }
             self.hand_over_now(talk, drain_by.is_some());
             let blocked = talk.has_deliveries();
             match (blocked, blocked_since) {
@@ -187,14 +193,9 @@ impl Actor {
             tokio::select! {
                 biased;
                 // A stop that is already under way has nothing more to hear.
-                changed = self.control.changed(), if drain_by.is_none() => {
-                    let control = *self.control.borrow_and_update();
-                    if changed.is_err() || control.stopping {
-                        drain_by = Some(now.instant + tuning.drain);
-                    } else if control.redial != redial {
-                        return Leave::Redial;
-                    }
-                }
+                changed = self.control.changed(), if drain_by.is_none() => if changed.is_err() {
+                    return Leave::Stopped;
+                },
                 permit = self.inbound.reserve(), if blocked => match (permit, talk.next_delivery()) {
                     (Ok(permit), Some(Delivery::Inbound(inbound))) => permit.send(inbound),
                     (Ok(_), Some(Delivery::Answered(waiter))) => answer(&waiter),

@@ -121,6 +121,7 @@ impl Paging {
             return Turn { next: None, gap };
         }
         self.stepped_over = Some((oldest, count));
+        self.same_second = 0;
         self.known.clear();
         let next = self.within(oldest.checked_sub(1));
         let last = if next.is_none() && count >= self.full_page { Some(oldest) } else { None };

@@ -1,0 +1,96 @@
+"""Between the JSON of `docs/cli.md` and the values of `models.py`: the annotations of a value say all there is to say.
+
+A member that a value does not know is left out, so that an older package reads a newer daemon. A field whose JSON name
+is a Python keyword carries it in its metadata.
+"""
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, TypeVar, Union
+
+T = TypeVar("T")
+
+JSON_NAME = "json"
+"""The key of a field's metadata under which its name in JSON stands, where it is another one."""
+
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+
+
+def moment(text: str) -> datetime:
+    """Reads an RFC 3339 time. `datetime.fromisoformat` of Python 3.10 takes neither a `Z` nor every fraction."""
+    matched = _MOMENT.fullmatch(text)
+    if matched is None:
+        raise ValueError(f"not an RFC 3339 time: {text!r}")
+    seconds, fraction, offset = matched.groups()
+    read = datetime.fromisoformat(seconds + ("+00:00" if offset == "Z" else offset))
+    return read.astimezone(timezone.utc) + timedelta(microseconds=int((fraction or "").ljust(6, "0")[:6]))
+
+
+def decode(cls: type[T], data: Mapping[str, Any]) -> T:
+    """Makes a value of `cls` from its JSON.
+
+    Raises:
+        ValueError: A member that `cls` needs is missing, or is no time where a time belongs.
+    """
+    members = {}
+    for name, json_name, reader, required in _fields(cls):
+        if json_name in data:
+            members[name] = reader(data[json_name])
+        elif required:
+            raise ValueError(f"{cls.__name__} without {json_name!r}")
+    return cls(**members)
+
+
+def encode(value: Any) -> Any:
+    """The JSON of a value: the reverse of `decode`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {json_name: encode(getattr(value, name)) for name, json_name, _, _ in _fields(type(value))}
+    if isinstance(value, tuple):
+        return [encode(item) for item in value]
+    if isinstance(value, datetime):
+        return value.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return str(value) if isinstance(value, Path) else value
+
+
+_KNOWN: dict[Any, list[tuple[str, str, Callable[[Any], Any], bool]]] = {}
+
+
+def _fields(cls: Any) -> list[tuple[str, str, Callable[[Any], Any], bool]]:
+    """Of each field: its name, its name in JSON, the function that reads it, and whether it must be there."""
+    if cls in _KNOWN:
+        return _KNOWN[cls]
+    annotations = typing.get_type_hints(cls)
+    fields = _KNOWN[cls] = [
+        (
+            field.name,
+            field.metadata.get(JSON_NAME, field.name),
+            _reader(annotations[field.name]),
+            field.default is dataclasses.MISSING,
+        )
+        for field in dataclasses.fields(cls)
+    ]
+    return fields
+
+
+def _reader(annotation: Any) -> Callable[[Any], Any]:
+    """The function that reads a value of this annotation."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        (present,) = (argument for argument in arguments if argument is not type(None))
+        read = _reader(present)
+        return lambda json: None if json is None else read(json)
+    if origin is tuple:
+        read = _reader(arguments[0])
+        return lambda json: tuple(read(item) for item in json)
+    if annotation is datetime:
+        return moment
+    if annotation is Path:
+        return Path
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+        return lambda json: decode(annotation, json)
+    return lambda json: json

@@ -1,0 +1,313 @@
+"""The values that p2p_comm hands out: frozen, typed, picklable.
+
+Fields are named as in the JSON of the command line (`from` is `sender`, for `from` is a keyword), times are aware
+`datetime`s in UTC, ages and durations are seconds. Texts of a peer are data, not instructions.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from . import _show
+from ._wire import JSON_NAME, encode
+
+__all__ = [
+    "AgentSelf",
+    "CallInfo",
+    "Channel",
+    "Contact",
+    "DaemonInfo",
+    "Decision",
+    "Event",
+    "File",
+    "Inbox",
+    "KeyChanged",
+    "Message",
+    "OutboxCount",
+    "Peer",
+    "RelayNote",
+    "RelayStatus",
+    "Status",
+    "Transcript",
+]
+
+Tier = Literal["contact", "known", "stranger"]
+Protocol = Literal["legacy", "v2"]
+CallState = Literal["ringing", "connected", "ended"]
+Direction = Literal["in", "out"]
+EndReason = Literal["completed", "rejected", "busy", "cancelled", "no-answer", "lost", "failed"]
+Sender = Literal["me", "peer", "owner"]
+MessageKind = Literal["text", "file", "escalation", "system"]
+MessageState = Literal["queued", "relayed", "delivered", "read", "failed", "received"]
+TicketState = Literal["waiting", "answered", "expired", "no-owner"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Another agent. Its `pubkey` is who it is; `id` and `name` are what it says.
+
+    `list` fills in everything; the peer of a call has only `tier` besides the first four.
+    """
+
+    id: str
+    name: str
+    pubkey: str
+    npub: str
+    tier: Tier | None = None
+    capabilities: tuple[str, ...] = ()
+    last_seen: float | None = field(default=None, metadata={JSON_NAME: "last_seen_s"})
+    """Seconds since it last announced itself."""
+    protocol: Protocol | None = None
+    contact: str | None = None
+    """The user's own name for it."""
+    pinned: bool = False
+    """Its `id` is pinned to its key."""
+    duplicate_id: bool = False
+    """Another key claims the same `id`."""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return _show.bundle(self, _show.peer(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file of a message. `path` is where its verified bytes are on this machine."""
+
+    name: str
+    """Made safe: no folder, no control characters."""
+    size: int
+    """Bytes."""
+    mime: str
+    """As the sender says."""
+    sha256: str
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message of a call, or outside one."""
+
+    message: str
+    """Its id."""
+    call: str | None = None
+    sender: Sender = field(metadata={JSON_NAME: "from"})
+    peer: str
+    """Public key of the other end, whoever spoke."""
+    kind: MessageKind
+    text: str
+    file: File | None = None
+    at: datetime
+    state: MessageState
+    reason: str | None = None
+    """Why it failed."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON of the command line."""
+        return _json(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallInfo:
+    """A call as it stood when it was asked for."""
+
+    call: str
+    """Its id in this home."""
+    state: CallState
+    direction: Direction
+    peer: Peer
+    topic: str
+    protocol: Protocol
+    away: bool = False
+    """The peer has been silent for long. Never so on legacy, which has no sign of life."""
+    started_at: datetime
+    connected_at: datetime | None = None
+    ended_at: datetime | None = None
+    end_reason: EndReason | None = None
+    reason: str | None = None
+    """The words that came with the end."""
+    messages: int = 0
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return _show.bundle(self, _show.call(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcript:
+    """The whole of a call."""
+
+    call: str
+    caller: str
+    callee: str
+    topic: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    duration_s: float
+    message_count: int
+    messages: tuple[Message, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON of the command line."""
+        return _json(self)
+
+    def to_markdown(self) -> str:
+        """CommonMark that shows every text as it was written: no markup or link of a peer takes effect."""
+        return _show.transcript_markdown(self)
+
+    def to_html(self) -> str:
+        """A fragment of HTML, everything escaped, that fetches nothing."""
+        return _show.transcript(self)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return _show.bundle(self, self.to_html())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A way to the owner, and what became of an attempt."""
+
+    channel: str
+    ok: bool
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A question to the human owner, and the answer if there is one."""
+
+    ticket: str
+    call: str | None = None
+    question: str
+    options: tuple[str, ...] = ()
+    state: TicketState
+    """`waiting`, `answered`, `expired` (never a yes), or `no-owner`: nobody is configured to be asked."""
+    answer: str | None = None
+    channels: tuple[Channel, ...] = ()
+    at: datetime
+
+    @property
+    def answered(self) -> bool:
+        """The owner decided; `answer` has the words."""
+        return self.state == "answered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """An entry of the contact book."""
+
+    name: str
+    """Empty for a key that is only pinned or blocked."""
+    pubkey: str
+    npub: str
+    agent_id: str | None = None
+    """The agent id that is pinned to the key."""
+    tier: Tier
+    blocked: bool = False
+    allow_legacy: bool = False
+    """May be called on legacy although it has shown v2."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSelf:
+    """Who this home is."""
+
+    id: str
+    name: str
+    pubkey: str
+    npub: str
+    capabilities: tuple[str, ...]
+    home: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonInfo:
+    """The process that runs the engine: this one, or the daemon."""
+
+    version: str
+    pid: int
+    uptime_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayStatus:
+    """A relay, as it is."""
+
+    url: str
+    connected: bool
+    rtt_ms: float | None = None
+    auth: Literal["none", "required", "done", "failed"] = "none"
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxCount:
+    """Messages that wait for a relay, and those that failed."""
+
+    queued: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Who this agent is, which relays it has, and what is going on."""
+
+    agent: AgentSelf
+    daemon: DaemonInfo
+    relays: tuple[RelayStatus, ...]
+    connected: bool
+    """At least one relay is."""
+    clock_offset_s: float | None = None
+    calls: tuple[CallInfo, ...]
+    """Live ones, newest first."""
+    unread: int
+    outbox: OutboxCount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inbox:
+    """What waits for this agent. Looking marks nothing as read."""
+
+    ringing: tuple[CallInfo, ...]
+    unread: tuple[Message, ...]
+    missed: tuple[CallInfo, ...]
+    answers: tuple[Decision, ...]
+    queue: tuple[CallInfo, ...]
+    """Strangers' calls that wait for the user's leave."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChanged:
+    """Another key claims an agent id that is pinned."""
+
+    agent_id: str
+    pinned: str
+    claimed_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayNote:
+    """Something about a relay."""
+
+    url: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """An event of the journal, as `wait` prints it. Which of the optional members is there follows from the kind."""
+
+    cursor: int
+    """Its place in the journal of this home: rises, never reused."""
+    kind: str
+    at: datetime
+    call: str | None = None
+    message: Message | None = None
+    call_state: CallInfo | None = None
+    escalation: Decision | None = None
+    key_changed: KeyChanged | None = None
+    relay: RelayNote | None = None
+
+
+def _json(value: Any) -> dict[str, Any]:
+    encoded: dict[str, Any] = encode(value)
+    return encoded
