@@ -248,6 +248,7 @@ fn seen(home: &TestHome, words: &[&str]) -> String {
     format!("$ p2p-comm {}\n{stdout}{talk}[exit {exit}]\n", words.collect::<Vec<_>>().join(" "))
         .replace(&place, "[home]")
         .replace(&format!("pid {}", std::process::id()), "pid [pid]")
+        .replace(&format!("\"pid\":{}", std::process::id()), "\"pid\":\"[pid]\"")
 }
 
 /// A verb's success as text and as JSON, then its failure.
@@ -545,4 +546,17 @@ fn ctrl_c_ends_a_wait_with_130_and_takes_nothing() {
     let pid = rustix::process::Pid::from_raw(waiting.id() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(waiting.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn the_documents_name_every_error_code_event_kind_and_setting() {
+    let document = include_str!("../../docs/cli.md");
+    let codes = ErrorKind::ALL.iter().map(|kind| kind.code());
+    let settings = p2p_comm::home::settings::KEYS.iter().map(|key| key.name);
+    for word in codes.chain(settings) {
+        assert!(document.contains(&format!("`{word}`")), "docs/cli.md does not name {word}");
+    }
+    for kind in EventKind::ALL {
+        assert!(document.contains(kind.word()), "docs/cli.md does not name {}", kind.word());
+    }
 }
