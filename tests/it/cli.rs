@@ -10,6 +10,7 @@ use p2p_comm::api::{
     AgentList, CallReply, Calls, Command, Contacts, Done, EndReason, EndReply, Error, ErrorKind, EventKind,
     Inbox, MessageReply, MessageState, Messages, TicketReply, TicketState, Time, Transcript, WaitReply,
 };
+use p2p_comm::daemon::VERSION;
 use p2p_comm::proto::Millis;
 use p2p_comm::proto::text::is_deceptive;
 
@@ -247,6 +248,8 @@ fn seen(home: &TestHome, words: &[&str]) -> String {
         words.iter().map(|word| if word.contains(' ') { format!("{word:?}") } else { (*word).to_owned() });
     format!("$ p2p-comm {}\n{stdout}{talk}[exit {exit}]\n", words.collect::<Vec<_>>().join(" "))
         .replace(&place, "[home]")
+        .replace(&format!("daemon {VERSION},"), "daemon [version],")
+        .replace(&format!("\"version\":\"{VERSION}\""), "\"version\":\"[version]\"")
         .replace(&format!("pid {}", std::process::id()), "pid [pid]")
         .replace(&format!("\"pid\":{}", std::process::id()), "\"pid\":\"[pid]\"")
 }
@@ -352,7 +355,7 @@ fn the_help_is_one_page_and_names_every_verb() {
         let own = home.run(&[&verb, "--help"]);
         assert!(own.stdout.contains("Example: p2p-comm "), "{verb} has no example");
     }
-    assert_eq!(home.run(&["--version", "--json"]).json()["version"], p2p_comm::daemon::VERSION);
+    assert_eq!(home.run(&["--version", "--json"]).json()["version"], VERSION);
 }
 
 #[test]

@@ -218,7 +218,7 @@ pub fn agent() -> AgentSelf {
 pub fn idle() -> Status {
     Status {
         agent: agent(),
-        daemon: DaemonInfo { version: "0.1.0".into(), pid: 4_242, uptime_s: 61.4 },
+        daemon: DaemonInfo { version: p2p_comm::daemon::VERSION.into(), pid: 4_242, uptime_s: 61.4 },
         relays: Vec::new(),
         connected: false,
         clock_offset_s: None,
