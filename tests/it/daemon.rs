@@ -137,7 +137,7 @@ fn an_older_daemon_with_a_call_and_a_newer_one_are_left_alone() {
     let busy = FakeDaemon::of_version(&home, "0.0.1", |command| match command {
         Command::Status {} => {
             let mut status = idle();
-            status.calls.push(crate::cli::sample::call());
+            status.calls.push(crate::sample::call());
             status.into()
         }
         other => panic!("{other:?}"),

@@ -17,7 +17,7 @@ fn script(command: &Command) -> Answer {
         Command::Wait { .. } => Answer::Never,
         Command::Send { .. } => Done { at: Time(Millis(0)) }.into(),
         Command::End { .. } => {
-            Answer::Now(Err(Error::new(ErrorKind::NoActiveCall, "no call", "call somebody")))
+            Answer::refused(Error::new(ErrorKind::NoActiveCall, "no call", "call somebody"))
         }
         _ => idle().into(),
     }

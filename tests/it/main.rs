@@ -6,4 +6,5 @@ mod cli;
 mod daemon;
 mod ipc;
 mod layering;
+mod sample;
 mod support;
