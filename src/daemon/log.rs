@@ -158,10 +158,11 @@ impl Follower {
             reading.read(&mut lines)?;
         }
         let current = fs::metadata(&self.path).ok().map(|about| about.ino());
-        if current.is_some() && current != self.open.as_ref().map(|reading| reading.inode) {
-            if let Some(reading) = self.reopen() {
-                reading.read(&mut lines)?;
-            }
+        if current.is_some()
+            && current != self.open.as_ref().map(|reading| reading.inode)
+            && let Some(reading) = self.reopen()
+        {
+            reading.read(&mut lines)?;
         }
         Ok(lines)
     }
