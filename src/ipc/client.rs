@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::lines::Lines;
 use super::{BLOCKING_SLACK, COMMAND_TIMEOUT, HELLO_TIMEOUT, Hello, REPLY_LIMIT, wire};
@@ -134,12 +135,39 @@ impl Client {
         self.request("stop", &json!({}), HELLO_TIMEOUT).await?.map(drop)
     }
 
+    /// Hands a command over. Once this returns, the command has its place among those of this connection; its reply is
+    /// awaited apart, so that a caller can keep an order without waiting: the same as
+    /// [`crate::engine::Handle::submit`].
+    ///
+    /// # Errors
+    /// `daemon-unreachable` if the connection is lost, `daemon-not-responding` if the daemon reads nothing.
+    pub async fn submit(&self, command: Command) -> Result<Submitted<'_>, Error> {
+        let request = serde_json::to_value(&command).map_err(Error::internal)?;
+        let method = request["method"].as_str().unwrap_or_default();
+        let exchange = self.begin(method, &request["params"], time_for(&command)).await??;
+        Ok(Submitted { exchange, command })
+    }
+
     async fn request(
         &self,
         method: &str,
         params: &Value,
         timeout: Duration,
     ) -> Result<Result<Value, Error>, Lost> {
+        match self.begin(method, params, timeout).await? {
+            Ok(exchange) => exchange.reply().await,
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Sends a request.
+    async fn begin(
+        &self,
+        method: &str,
+        params: &Value,
+        timeout: Duration,
+    ) -> Result<Result<Exchange<'_>, Error>, Lost> {
+        let deadline = Instant::now() + timeout;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         {
@@ -151,14 +179,48 @@ impl Client {
         }
         let mut in_flight = InFlight { client: self, id, sent: false };
         let line = wire::request_line(Some(id), method, params);
-        let exchange = async {
-            self.requests.send(line).await.map_err(|_| Lost)?;
-            in_flight.sent = true;
-            answer.await.map_err(|_| Lost)
-        };
-        match tokio::time::timeout(timeout, exchange).await {
-            Ok(reply) => reply,
+        match tokio::time::timeout_at(deadline, self.requests.send(line)).await {
+            Ok(Ok(())) => {
+                in_flight.sent = true;
+                Ok(Ok(Exchange { _in_flight: in_flight, answer, deadline, timeout }))
+            }
+            Ok(Err(_)) => Err(Lost),
             Err(_) => Ok(Err(not_responding(timeout))),
+        }
+    }
+}
+
+/// A command that is on its way. Dropping it gives the command up if it blocks.
+#[derive(Debug)]
+pub struct Submitted<'a> {
+    exchange: Exchange<'a>,
+    command: Command,
+}
+
+impl Submitted<'_> {
+    /// Waits for the reply.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn reply(self) -> Result<Reply, Error> {
+        Reply::decode(&self.command, self.exchange.reply().await??)
+    }
+}
+
+/// A request that was sent.
+#[derive(Debug)]
+struct Exchange<'a> {
+    _in_flight: InFlight<'a>,
+    answer: oneshot::Receiver<Result<Value, Error>>,
+    deadline: Instant,
+    timeout: Duration,
+}
+
+impl Exchange<'_> {
+    async fn reply(self) -> Result<Result<Value, Error>, Lost> {
+        match tokio::time::timeout_at(self.deadline, self.answer).await {
+            Ok(reply) => reply.map_err(|_| Lost),
+            Err(_) => Ok(Err(not_responding(self.timeout))),
         }
     }
 }
@@ -170,6 +232,7 @@ impl Drop for Client {
 }
 
 /// A request that was not answered yet. Dropped early, it is given up.
+#[derive(Debug)]
 struct InFlight<'a> {
     client: &'a Client,
     id: u64,
