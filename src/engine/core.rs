@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::audit::Audit;
 use super::book::Book;
 use super::clock;
 use super::handle::Request;
@@ -17,7 +18,7 @@ use crate::owner::{self, Report};
 use crate::proto::call::{Myself, Switchboard};
 use crate::proto::presence::Directory;
 use crate::proto::{EventId, Millis};
-use crate::store::{self, Store};
+use crate::store::{self, NewEvent, Store};
 use crate::transport::{Class, Identity, Inbound, Pool, Published, RelayId, Signed};
 
 /// Most inputs handled in one transaction. Enough that a burst shares the disk's sync, few enough that the first
@@ -105,6 +106,7 @@ pub(super) enum Effect {
     Cursor(RelayId, Class, u64),
     Seen(EventId),
     AskOwner(owner::Question),
+    Audit(u64),
 }
 
 /// What the engine's thread listens to.
@@ -137,6 +139,7 @@ pub(super) struct Core {
     pub(super) owner: owner::Channels,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) announcer: Announcer,
+    audit: Audit,
     /// Which relays refused an event that none has taken yet, and the last words about it.
     pub(super) refusals: BTreeMap<EventId, BTreeMap<RelayId, String>>,
     /// Second of the last signed event, and how many share it.
@@ -182,6 +185,7 @@ impl Core {
         let Parts { home, settings, identity, me, store, board, book, pool, seen, owner, reports, announcer } =
             parts;
         Self {
+            audit: Audit::new(&settings),
             home,
             settings,
             identity,
@@ -399,6 +403,11 @@ impl Core {
                 Effect::Publish(signed) => self.publish(signed),
                 Effect::Cursor(relay, class, since) => self.pool.set_cursor(&relay, class, since),
                 Effect::Seen(event) => self.seen.insert(event),
+                Effect::Audit(cursor) => {
+                    if let Err(error) = self.write_audit(cursor) {
+                        tracing::warn!(%error, "an event cannot be read back for the audit log");
+                    }
+                }
                 Effect::AskOwner(question) => {
                     let (channels, reports) = (self.owner.clone(), self.reports.clone());
                     tokio::spawn(async move { channels.ask(question, reports).await });
@@ -417,6 +426,23 @@ impl Core {
 
     pub(super) fn is_connected(&self) -> bool {
         self.pool.status().iter().any(|relay| relay.connected)
+    }
+
+    /// Writes an event into the journal, and wakes whoever waits for it once it is committed.
+    pub(super) fn tell(&mut self, event: NewEvent) -> Result<(), store::Error> {
+        let cursor = self.store.add_event(&event)?;
+        self.stir(Topic::Journal);
+        if self.audit.is_on() {
+            self.effects.push(Effect::Audit(cursor));
+        }
+        Ok(())
+    }
+
+    fn write_audit(&self, cursor: u64) -> Result<(), store::Error> {
+        if let Some(entry) = self.store.event(cursor)? {
+            self.audit.write(&self.event_view(&entry)?);
+        }
+        Ok(())
     }
 
     pub(super) fn stir(&mut self, topic: Topic) {

@@ -69,11 +69,9 @@ impl Core {
         now: Millis,
     ) -> Result<(), store::Error> {
         self.stir(Topic::Relays);
-        self.stir(Topic::Journal);
         let detail = detail.chars().take(NOTE_LIMIT).collect();
         let note = RelayNote { url: relay.as_str().to_owned(), detail };
-        self.store
-            .add_event(&NewEvent { detail: serde_json::to_string(&note).ok(), ..event(kind, None, now) })?;
+        self.tell(NewEvent { detail: serde_json::to_string(&note).ok(), ..event(kind, None, now) })?;
         Ok(())
     }
 
@@ -108,9 +106,8 @@ impl Core {
         if let Some(pinned) = self.book.first_false_claim(&agent_id, &from) {
             tracing::warn!(agent_id, "another key claims a pinned agent id");
             let changed = KeyChanged { agent_id, pinned, claimed_by: from };
-            self.stir(Topic::Journal);
             let told = event(EventKind::ContactKeyChanged, None, now);
-            self.store.add_event(&NewEvent { detail: serde_json::to_string(&changed).ok(), ..told })?;
+            self.tell(NewEvent { detail: serde_json::to_string(&changed).ok(), ..told })?;
         }
         Ok(())
     }
@@ -161,9 +158,8 @@ impl Core {
                 self.refusals.remove(&id);
                 let Some((call, Some(message))) = self.store.dequeue(&id)? else { return Ok(()) };
                 if let Some(row) = self.store.advance_message(&message, MessageState::Relayed, None)? {
-                    self.stir(Topic::Journal);
                     let relayed = event(EventKind::MessageRelayed, Some(call), now);
-                    self.store.add_event(&NewEvent { message: Some(row), ..relayed })?;
+                    self.tell(NewEvent { message: Some(row), ..relayed })?;
                 }
                 Ok(())
             }

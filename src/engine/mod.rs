@@ -18,6 +18,7 @@
 //! Rooms: `start` (opening a home), `core` (the loop), `commands` with one file a topic (what users ask), `inbound`
 //! (what relays say), `outputs` (what the machines want), `presence`, `files`, `views` (rows to replies).
 
+mod audit;
 mod book;
 mod clock;
 mod commands;

@@ -47,7 +47,7 @@ impl Core {
                     if kind == EventKind::CallConnected {
                         self.pin(&call)?;
                     }
-                    self.store.add_event(&NewEvent { own, ..event(kind, Some(call), now) })?;
+                    self.tell(NewEvent { own, ..event(kind, Some(call), now) })?;
                 }
             }
         }
@@ -103,7 +103,7 @@ impl Core {
             (MessageKind::Escalation, _) => EventKind::EscalationReceived,
             _ => EventKind::MessageReceived,
         };
-        self.store.add_event(&NewEvent { message: Some(row), ..event(kind, Some(*call), now) })?;
+        self.tell(NewEvent { message: Some(row), ..event(kind, Some(*call), now) })?;
         Ok(())
     }
 
@@ -146,10 +146,9 @@ impl Core {
             self.board.handle_undeliverable(call, why.to_owned(), now);
             return Ok(());
         };
-        self.stir(Topic::Journal);
         if let Some(row) = self.store.advance_message(message, MessageState::Failed, Some(why))? {
             let failed = event(EventKind::MessageFailed, Some(*call), now);
-            self.store.add_event(&NewEvent { message: Some(row), ..failed })?;
+            self.tell(NewEvent { message: Some(row), ..failed })?;
         }
         Ok(())
     }

@@ -480,3 +480,28 @@ fn agents_announce_themselves_every_110_seconds_give_or_take_10() {
         assert!((100.0..=120.0).contains(&pause), "{pause}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_audit_log_has_every_event_and_the_words_only_if_asked_for() {
+    let relay = relay().await;
+    for (mode, with_words) in [("meta", false), ("full", true)] {
+        let log = tempfile::tempdir().unwrap();
+        let path = log.path().join("audit.jsonl");
+        let alice = Agent::with("alice", &relay.url(), |settings| {
+            settings.audit_mode = Some(mode.into());
+            settings.audit_log = Some(path.clone());
+        });
+        let bob = Agent::start(&format!("bob-{mode}"), &relay.url());
+        connected(&bob, &alice).await;
+        bob.say("a secret plan").await;
+        alice.event(&[EventKind::MessageReceived]).await;
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let kinds: Vec<_> = lines.iter().filter_map(|line| line["kind"].as_str()).collect();
+        assert_eq!(kinds, ["relay.up", "call.ringing", "call.connected", "message.received"]);
+        assert_eq!(text.contains("a secret plan"), with_words);
+        bob.engine.stop().await;
+        alice.engine.stop().await;
+    }
+}

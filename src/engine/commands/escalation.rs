@@ -139,7 +139,6 @@ impl Core {
         now: Millis,
     ) -> Result<(), store::Error> {
         self.owner.closed(&ticket.id);
-        self.stir(Topic::Journal);
         ticket.state = state;
         ticket.answer = answer;
         self.store.save_ticket(&ticket)?;
@@ -160,7 +159,7 @@ impl Core {
             })?;
         }
         let answered = event(EventKind::EscalationAnswered, ticket.call, now);
-        self.store.add_event(&NewEvent { ticket: Some(ticket.id), ..answered })?;
+        self.tell(NewEvent { ticket: Some(ticket.id), ..answered })?;
         Ok(())
     }
 
