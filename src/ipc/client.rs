@@ -31,6 +31,9 @@ const REQUEST_QUEUE: usize = 64;
 const WATCH_AFTER: Duration = Duration::from_secs(2);
 const WATCH_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// As good as for ever, and far from where times overflow.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 86_400);
+
 /// The connection ended before the reply came: what became of the request is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the connection to the daemon was lost")]
@@ -101,11 +104,7 @@ impl Client {
             Err(error) => return Ok(Err(Error::internal(error))),
         };
         let method = request["method"].as_str().unwrap_or_default();
-        let params = &request["params"];
-        let reply = match blocking_time(&command) {
-            Some(time) => self.request(method, params, time).await?,
-            None => self.request_watched(method, params).await?,
-        };
+        let reply = self.request(method, &request["params"], Patience::with(&command)).await?;
         Ok(reply.and_then(|json| Reply::decode(&command, json)))
     }
 
@@ -119,10 +118,7 @@ impl Client {
         params: &Value,
         timeout: Option<Duration>,
     ) -> Result<Value, Error> {
-        match timeout {
-            Some(timeout) => self.request(method, params, timeout.saturating_add(BLOCKING_SLACK)).await?,
-            None => self.request_watched(method, params).await?,
-        }
+        self.request(method, params, timeout.map_or(Patience::COMMAND, Patience::blocking)).await?
     }
 
     /// Who is there?
@@ -130,7 +126,7 @@ impl Client {
     /// # Errors
     /// `daemon-not-responding` if it does not say so in 5 seconds.
     pub async fn hello(&self) -> Result<Hello, Error> {
-        let hello = self.request("hello", &json!({}), HELLO_TIMEOUT).await??;
+        let hello = self.request("hello", &json!({}), Patience::HELLO).await??;
         serde_json::from_value(hello).map_err(|error| {
             Error::new(
                 ErrorKind::VersionMismatch,
@@ -145,7 +141,7 @@ impl Client {
     /// # Errors
     /// As [`Client::ask`].
     pub async fn stop(&self) -> Result<(), Error> {
-        self.request("stop", &json!({}), HELLO_TIMEOUT).await?.map(drop)
+        self.request("stop", &json!({}), Patience::HELLO).await?.map(drop)
     }
 
     /// Hands a command over. Once this returns, the command has its place among those of this connection; its reply is
@@ -157,45 +153,17 @@ impl Client {
     pub async fn submit(&self, command: Command) -> Result<Submitted<'_>, Error> {
         let request = serde_json::to_value(&command).map_err(Error::internal)?;
         let method = request["method"].as_str().unwrap_or_default();
-        let exchange = self
-            .begin(method, &request["params"], blocking_time(&command).unwrap_or(COMMAND_TIMEOUT))
-            .await??;
+        let exchange = self.begin(method, &request["params"], Patience::with(&command)).await??;
         Ok(Submitted { exchange, command })
-    }
-
-    /// A request that does not block: a daemon that is stopped meanwhile is noticed soon, one that is slow is not
-    /// mistaken for it.
-    async fn request_watched(&self, method: &str, params: &Value) -> Result<Result<Value, Error>, Lost> {
-        tokio::select! {
-            biased;
-            reply = self.request(method, params, COMMAND_TIMEOUT) => reply,
-            () = self.silence() => Ok(Err(not_responding(WATCH_AFTER + WATCH_TIMEOUT))),
-        }
-    }
-
-    /// Completes when the daemon does not even say hello. Asked on a connection of its own, where nothing is in front.
-    async fn silence(&self) {
-        loop {
-            tokio::time::sleep(WATCH_AFTER).await;
-            let hello = async {
-                // One that cannot be connected to is gone, and the request hears of it by itself.
-                if let Ok(other) = Self::connect(&self.path).await {
-                    let _ = other.hello().await;
-                }
-            };
-            if tokio::time::timeout(WATCH_TIMEOUT, hello).await.is_err() {
-                return;
-            }
-        }
     }
 
     async fn request(
         &self,
         method: &str,
         params: &Value,
-        timeout: Duration,
+        patience: Patience,
     ) -> Result<Result<Value, Error>, Lost> {
-        match self.begin(method, params, timeout).await? {
+        match self.begin(method, params, patience).await? {
             Ok(exchange) => exchange.reply().await,
             Err(error) => Ok(Err(error)),
         }
@@ -206,9 +174,9 @@ impl Client {
         &self,
         method: &str,
         params: &Value,
-        timeout: Duration,
+        patience: Patience,
     ) -> Result<Result<Exchange<'_>, Error>, Lost> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + patience.timeout;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         {
@@ -223,10 +191,27 @@ impl Client {
         match tokio::time::timeout_at(deadline, self.requests.send(line)).await {
             Ok(Ok(())) => {
                 in_flight.sent = true;
-                Ok(Ok(Exchange { _in_flight: in_flight, answer, deadline, timeout }))
+                Ok(Ok(Exchange { in_flight, answer, deadline, patience }))
             }
             Ok(Err(_)) => Err(Lost),
-            Err(_) => Ok(Err(not_responding(timeout))),
+            Err(_) => Ok(Err(not_responding(patience.timeout))),
+        }
+    }
+
+    /// Completes when the daemon does not even say hello. Asked on a connection of its own, where nothing is in front.
+    async fn silence(&self) {
+        loop {
+            tokio::time::sleep(WATCH_AFTER).await;
+            let hello = async {
+                // One that cannot be connected to is gone, and the request hears of it by itself.
+                if let Ok(other) = Self::connect(&self.path).await {
+                    // Boxed, because hello is a request as well.
+                    let _ = Box::pin(other.hello()).await;
+                }
+            };
+            if tokio::time::timeout(WATCH_TIMEOUT, hello).await.is_err() {
+                return;
+            }
         }
     }
 }
@@ -251,17 +236,53 @@ impl Submitted<'_> {
 /// A request that was sent.
 #[derive(Debug)]
 struct Exchange<'a> {
-    _in_flight: InFlight<'a>,
+    in_flight: InFlight<'a>,
     answer: oneshot::Receiver<Result<Value, Error>>,
     deadline: Instant,
-    timeout: Duration,
+    patience: Patience,
 }
 
 impl Exchange<'_> {
     async fn reply(self) -> Result<Result<Value, Error>, Lost> {
-        match tokio::time::timeout_at(self.deadline, self.answer).await {
-            Ok(reply) => reply.map_err(|_| Lost),
-            Err(_) => Ok(Err(not_responding(self.timeout))),
+        let Self { in_flight, answer, deadline, patience } = self;
+        tokio::select! {
+            biased;
+            reply = answer => reply.map_err(|_| Lost),
+            () = tokio::time::sleep_until(deadline) => Ok(Err(not_responding(patience.timeout))),
+            () = in_flight.client.silence(), if patience.watched => {
+                Ok(Err(not_responding(WATCH_AFTER + WATCH_TIMEOUT)))
+            }
+        }
+    }
+}
+
+/// How a reply is waited for.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    timeout: Duration,
+    /// A daemon that is stopped meanwhile is noticed soon; one that is only slow is not mistaken for it.
+    watched: bool,
+}
+
+impl Patience {
+    const HELLO: Self = Self { timeout: HELLO_TIMEOUT, watched: false };
+    const COMMAND: Self = Self { timeout: COMMAND_TIMEOUT, watched: true };
+
+    /// For what blocks: a daemon that is paused may be continued before the time is up.
+    fn blocking(time: Duration) -> Self {
+        Self { timeout: time.min(LONGEST_WAIT) + BLOCKING_SLACK, watched: false }
+    }
+
+    fn with(command: &Command) -> Self {
+        match command {
+            Command::AwaitCall { timeout_s, .. }
+            | Command::AwaitMessage { timeout_s, .. }
+            | Command::AwaitTicket { timeout_s, .. }
+            | Command::Wait { timeout_s, .. } => {
+                // What is no duration is refused by the engine, at once.
+                Self::blocking(Duration::try_from_secs_f64(*timeout_s).unwrap_or_default())
+            }
+            _ => Self::COMMAND,
         }
     }
 }
@@ -294,21 +315,6 @@ impl Drop for InFlight<'_> {
 fn lock(waiting: &Mutex<Waiting>) -> std::sync::MutexGuard<'_, Waiting> {
     // Every change of the map is one call: a panic elsewhere leaves it whole.
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// How long the reply to a command that blocks may take.
-fn blocking_time(command: &Command) -> Option<Duration> {
-    match command {
-        Command::AwaitCall { timeout_s, .. }
-        | Command::AwaitMessage { timeout_s, .. }
-        | Command::AwaitTicket { timeout_s, .. }
-        | Command::Wait { timeout_s, .. } => {
-            // What is no duration is refused by the engine, at once.
-            let time = Duration::try_from_secs_f64(*timeout_s).unwrap_or_default();
-            Some(time.saturating_add(BLOCKING_SLACK))
-        }
-        _ => None,
-    }
 }
 
 fn not_responding(timeout: Duration) -> Error {
