@@ -135,8 +135,11 @@ def test_an_interpreter_with_live_agents_exits_cleanly(daemon: FakeDaemon, leave
 
 def test_a_forked_child_is_told_so_and_ends_well(daemon: FakeDaemon) -> None:
     program = """
-        import asyncio, gc, json, os, sys
+        import asyncio, gc, json, os, sys, warnings
         from p2p_comm import Agent, P2PError
+
+        # What is about to be tried is what they warn about.
+        warnings.simplefilter("ignore", DeprecationWarning)
 
         async def read(stream):
             try:
