@@ -23,6 +23,8 @@ mod completions;
 mod config;
 mod contacts;
 mod daemon;
+mod demo;
+mod doctor;
 mod end;
 mod escalate;
 mod identity;
@@ -109,6 +111,8 @@ enum Verb {
     Config(config::Config),
     Daemon(daemon::Daemon),
     Relay(relay::Relay),
+    Doctor(doctor::Doctor),
+    Demo(demo::Demo),
     #[command(hide = true)]
     Service(daemon::Run),
     Completions(completions::Completions),
@@ -140,6 +144,7 @@ impl Verb {
                 run.run(session)
             }
             Self::Relay(verb) => verb.run(session),
+            Self::Demo(verb) => verb.run(session),
             Self::Completions(verb) => verb.run(session),
             Self::Status(verb) => block_on(verb.run(session)),
             Self::List(verb) => block_on(verb.run(session)),
@@ -158,6 +163,7 @@ impl Verb {
             Self::Identity(verb) => block_on(verb.run(session)),
             Self::Owner(verb) => block_on(verb.run(session)),
             Self::Config(verb) => block_on(verb.run(session)),
+            Self::Doctor(verb) => block_on(verb.run(session)),
             Self::Daemon(verb) => block_on(verb.run(session)),
         }
     }

@@ -123,11 +123,22 @@ pub(super) async fn wait_until_gone(home: &Home, pid: Option<u32>) -> Result<(),
         tokio::time::sleep(LOOK).await;
     }
     let deadline = Instant::now() + PROCESS_TIMEOUT;
-    while pid.and_then(process).is_some_and(|pid| test_kill_process(pid).is_ok()) && Instant::now() < deadline
-    {
+    while pid.is_some_and(is_alive) && Instant::now() < deadline {
         tokio::time::sleep(LOOK).await;
     }
     Ok(())
+}
+
+/// Does the process still run? One that has ended and is not collected by its parent does not.
+fn is_alive(pid: u32) -> bool {
+    let is_there = process(pid).is_some_and(|pid| test_kill_process(pid).is_ok());
+    // After the name, which is in parentheses and may hold any, comes the state (proc_pid_stat(5)); elsewhere than on
+    // Linux there is no such file, and the time above bounds the wait.
+    let is_zombie = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with(['Z', 'X']))
+    };
+    is_there && !is_zombie()
 }
 
 fn process(pid: u32) -> Option<Pid> {

@@ -1,7 +1,6 @@
 //! Messages from relays (NIP-01, NIP-42), read in one pass.
 //!
-//! The SDK's own reader goes through a tree of JSON values first, which costs more than all the rest of taking in
-//! an event but the signature.
+//! The SDK's own reader builds a tree of JSON values first and takes the event out of that.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,7 +16,8 @@ pub(super) enum Frame<'a> {
         event: Box<Event>,
     },
     Ok {
-        id: nostr_sdk::EventId,
+        /// None where a relay refuses without saying what: PyPI nostr-relay leaves the id empty.
+        id: Option<nostr_sdk::EventId>,
         accepted: bool,
         message: Cow<'a, str>,
     },
@@ -67,7 +67,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Frame<'a> {
                         Frame::Event { subscription, event: Box::new(required(&mut elements)?) }
                     }
                     "OK" => Frame::Ok {
-                        id: required(&mut elements)?,
+                        id: match required::<_, Text>(&mut elements)? {
+                            Text(id) if id.is_empty() => None,
+                            Text(id) => Some(nostr_sdk::EventId::from_hex(&id).map_err(A::Error::custom)?),
+                        },
                         accepted: required(&mut elements)?,
                         message: text_or_empty(&mut elements)?,
                     },
@@ -117,7 +120,11 @@ mod tests {
 
         let text = RelayMessage::ok(event.id, false, "blocked: no").as_json();
         let Frame::Ok { id, accepted, message } = Frame::parse(&text).unwrap() else { panic!("{text}") };
-        assert_eq!((id, accepted, &*message), (event.id, false, "blocked: no"));
+        assert_eq!((id, accepted, &*message), (Some(event.id), false, "blocked: no"));
+        assert!(matches!(
+            Frame::parse(r#"["OK","",false,"no"]"#).unwrap(),
+            Frame::Ok { id: None, accepted: false, .. }
+        ));
 
         let text = format!(r#"["OK","{}",true]"#, event.id);
         assert!(matches!(Frame::parse(&text).unwrap(), Frame::Ok { accepted: true, .. }));
