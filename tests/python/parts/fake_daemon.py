@@ -148,7 +148,8 @@ class FakeDaemon:
 
     def publish(self, kind: str, **members: Any) -> int:
         """Adds an event to the journal; returns its cursor."""
-        return self._run(self._publish(kind, members))
+        cursor: int = self._run(self._publish(kind, members))
+        return cursor
 
     def methods(self) -> list[str]:
         """The commands that arrived, by name."""
