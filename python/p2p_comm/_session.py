@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 from typing import Any, Protocol
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary
 
 from . import _native
 from .errors import P2PError, Unavailable
@@ -30,6 +30,8 @@ class Session:
         """Rings on their way whose caller was cancelled."""
         self.streams: WeakSet[Closable] = WeakSet()
         """They end with the session."""
+        self.readers: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        """The open stream of each call, and of what rings: two at once would both hand out what neither has taken."""
 
     @property
     def hosted(self) -> bool | None:

@@ -231,7 +231,10 @@ class Agent:
 
     def incoming(self) -> IncomingCalls:
         """The calls that ring here, each once: `async for ring in agent.incoming()`."""
-        return IncomingCalls(self._session)
+        stream: IncomingCalls | None = self._session.readers.get("incoming")
+        if stream is None or stream.closed:
+            stream = self._session.readers["incoming"] = IncomingCalls(self._session)
+        return stream
 
     def events(
         self,

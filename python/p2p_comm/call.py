@@ -128,7 +128,7 @@ class Call:
     def __init__(self, session: Session, info: CallInfo) -> None:
         self._session = session
         self._info = info
-        self._events = self._stream()
+        self._events: CallEvents | None = None
 
     @property
     def id(self) -> str:
@@ -158,12 +158,12 @@ class Call:
 
     def events(self) -> CallEvents:
         """The stream that `async for event in call` reads. Once it is closed, the next one goes on from there."""
-        if self._events.closed:
-            self._events = self._stream()
+        if self._events is None or self._events.closed:
+            self._events = self._session.readers.get(self.id)
+        if self._events is None or self._events.closed:
+            self._events = CallEvents(self._session, self.id, rings=self._info.state == "ringing")
+            self._session.readers[self.id] = self._events
         return self._events
-
-    def _stream(self) -> CallEvents:
-        return CallEvents(self._session, self.id, rings=self._info.state == "ringing")
 
     def __aiter__(self) -> CallEvents:
         return self.events()

@@ -24,7 +24,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
 ];
 
 /// An external crate, and the only rooms that may use it.
-const CRATES: [(&str, &[&str]); 13] = [
+const CRATES: [(&str, &[&str]); 12] = [
     ("rusqlite", &["store"]),
     ("nostr_sdk", &["transport", "relay"]),
     ("nostr_relay_builder", &["relay"]),
@@ -34,7 +34,6 @@ const CRATES: [(&str, &[&str]); 13] = [
     ("ureq", &["owner"]),
     ("clap", &["cli"]),
     ("pyo3", &["py"]),
-    ("pyo3_async_runtimes", &["py"]),
     ("pythonize", &["py"]),
     ("tracing_subscriber", &["daemon", "py"]),
     ("tokio", &["transport", "relay", "engine", "owner", "ipc", "daemon", "cli", "py"]),

@@ -133,6 +133,18 @@ async def test_two_tasks_cannot_read_one_stream(daemon: FakeDaemon, agent: Agent
     assert isinstance(await reading, IncomingCall)
 
 
+async def test_what_rings_and_each_call_has_one_stream_at_a_time(daemon: FakeDaemon, agent: Agent) -> None:
+    rings = agent.incoming()
+    assert agent.incoming() is rings
+    await rings.aclose()
+    assert agent.incoming() is not rings
+    daemon.replies["calls"] = {"calls": [call()]}
+    one, same = (await agent.calls())[0], (await agent.calls())[0]
+    assert one.events() is same.events()
+    await one.events().aclose()
+    assert one.events() is same.events()
+
+
 async def test_a_ring_that_is_over_is_passed_over(daemon: FakeDaemon, agent: Agent) -> None:
     daemon.publish("call.ringing", call_state=ended("00000000000000c1", direction="in", end_reason="cancelled"))
     daemon.publish("call.ringing", call_state=ringing("00000000000000c2"))

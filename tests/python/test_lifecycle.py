@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -135,8 +136,11 @@ def test_an_interpreter_with_live_agents_exits_cleanly(daemon: FakeDaemon, leave
 
 def test_a_forked_child_is_told_so_and_ends_well(daemon: FakeDaemon) -> None:
     program = """
-        import asyncio, gc, json, os, sys
+        import asyncio, gc, json, os, sys, warnings
         from p2p_comm import Agent, P2PError
+
+        # What is about to be tried is what they warn about.
+        warnings.simplefilter("ignore", DeprecationWarning)
 
         async def read(stream):
             try:
@@ -356,6 +360,38 @@ async def test_a_second_agent_of_a_home_uses_the_engine_of_the_first_and_its_rel
             await Agent(home=first.home, relays=["ws://127.0.0.1:1"]).start()
         assert raised.value.kind == "settings-mismatch"
         assert (await first.status()).agent.id == "alice"
+
+
+async def test_the_command_line_talks_to_an_engine_that_is_hosted_here_and_may_stop_it() -> None:
+    async def command_line(agent: Agent, *words: str) -> Any:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "p2p_comm", "--json", "--home", agent.home, *words), stdout=subprocess.PIPE
+        )
+        return json.loads((await process.communicate())[0])
+
+    async with LocalNetwork() as network, network.agent("alice") as alice:
+        assert alice.hosted
+        shown = await command_line(alice, "status")
+        assert (shown["agent"]["pubkey"], shown["daemon"]["pid"]) == (alice.pubkey, os.getpid())
+        reading = asyncio.create_task(alice.incoming().__anext__())
+        await command_line(alice, "daemon", "stop")
+        with pytest.raises(Unavailable):
+            await reading
+        with pytest.raises(Unavailable):
+            await alice.status()
+
+
+async def test_a_hosted_engine_keeps_its_files_to_itself_and_the_umask_as_it_is() -> None:
+    umask = os.umask(0o022)
+    try:
+        async with LocalNetwork() as network, network.agent("alice") as alice:
+            files = [file for file in (alice.home / "p2p-comm").rglob("*") if not file.is_dir()]
+            assert {file.name for file in files} >= {"state.db", "config.toml", "daemon.sock"}
+            modes = {file.name: oct(file.stat().st_mode & 0o777) for file in files}
+            assert set(modes.values()) == {"0o600"}, modes
+            assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(umask)
 
 
 def test_an_interpreter_that_hosts_an_engine_exits_cleanly_and_leaves_the_home_free(tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ def test_a_closed_agent_says_so(daemon: FakeDaemon) -> None:
         agent.status()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what they warn about is what is tried here
 def test_a_forked_child_is_told_so(daemon: FakeDaemon, agent: sync.Agent) -> None:
     read, write = os.pipe()
     child = os.fork()
