@@ -24,6 +24,17 @@ pub struct Myself {
     pub name: String,
 }
 
+impl Myself {
+    fn acceptance(&self, replaces: Option<String>) -> Body {
+        Body::CallAccepted { agent_id: self.agent_id.clone(), agent_name: self.name.clone(), replaces }
+    }
+
+    fn rejection(&self, reason: &str, busy: bool) -> Body {
+        let (agent_id, agent_name) = (self.agent_id.clone(), self.name.clone());
+        Body::CallRejected { agent_id, agent_name, reason: reason.to_owned(), busy }
+    }
+}
+
 /// What the user allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -235,13 +246,7 @@ impl Switchboard {
             machine.end(EndReason::NoAnswer, None, false, now, &mut self.outputs);
         } else if busy {
             machine.end(EndReason::Busy, None, false, now, &mut self.outputs);
-            let body = Body::CallRejected {
-                agent_id: self.me.agent_id.clone(),
-                agent_name: self.me.name.clone(),
-                reason: "busy".into(),
-                busy: true,
-            };
-            machine.transmit(&self.me.agent_id, body, &mut self.outputs);
+            machine.transmit(&self.me.agent_id, self.me.rejection("busy", true), &mut self.outputs);
         } else {
             self.outputs.push_back(Output::Save(fresh));
             let kind = EventKind::CallRinging;
@@ -262,12 +267,7 @@ impl Switchboard {
         let replaced = std::mem::replace(&mut machine.call.room, room);
         (machine.call.agent_id, machine.call.agent_name) = peer;
         machine.connect(false, now, &mut self.outputs);
-        let body = Body::CallAccepted {
-            agent_id: self.me.agent_id.clone(),
-            agent_name: self.me.name.clone(),
-            replaces: Some(replaced),
-        };
-        machine.transmit(&self.me.agent_id, body, &mut self.outputs);
+        machine.transmit(&self.me.agent_id, self.me.acceptance(Some(replaced)), &mut self.outputs);
         Handled::Taken
     }
 
@@ -413,12 +413,7 @@ impl Switchboard {
             (Direction::Out, _) => return Err(Refused::NotRinging),
         }
         machine.connect(true, now, &mut self.outputs);
-        let body = Body::CallAccepted {
-            agent_id: self.me.agent_id.clone(),
-            agent_name: self.me.name.clone(),
-            replaces: None,
-        };
-        machine.transmit(&self.me.agent_id, body, &mut self.outputs);
+        machine.transmit(&self.me.agent_id, self.me.acceptance(None), &mut self.outputs);
         let call = machine.call.clone();
         self.end_others(&call, now);
         Ok(true)
@@ -439,13 +434,7 @@ impl Switchboard {
             _ => return Err(Refused::NotRinging),
         }
         machine.end(EndReason::Rejected, Some(words.to_owned()), true, now, &mut self.outputs);
-        let body = Body::CallRejected {
-            agent_id: self.me.agent_id.clone(),
-            agent_name: self.me.name.clone(),
-            reason: words.to_owned(),
-            busy: false,
-        };
-        machine.transmit(&self.me.agent_id, body, &mut self.outputs);
+        machine.transmit(&self.me.agent_id, self.me.rejection(words, false), &mut self.outputs);
         Ok(true)
     }
 
