@@ -137,7 +137,8 @@ def _about_message(event: Event, message: Message) -> CallEvent:
 
 def _about_peer(event: Event, call: CallInfo) -> CallEvent | None:
     match event.kind:
-        case "call.connected":
+        # Who took the call itself knows.
+        case "call.connected" if call.direction == "out":
             return Connected(call=call.call, at=event.at)
         case "peer.away":
             return Away(call=call.call, at=event.at)

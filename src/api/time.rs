@@ -6,17 +6,27 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::proto::Millis;
 
+/// 9999-12-31T23:59:59Z.
+const LAST_SECOND: i64 = 253_402_300_799;
+
 /// A moment; in JSON `"2026-11-22T12:14:10.123Z"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub Millis);
 
 impl std::fmt::Display for Time {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0.0) * 1_000_000)
-            .ok()
-            .and_then(|moment| moment.format(&Rfc3339).ok());
         // Past the year 9999 there is no RFC 3339: a hostile clock is shown as the last moment it has.
-        formatter.write_str(text.as_deref().unwrap_or("9999-12-31T23:59:59.999Z"))
+        let seconds = i64::try_from(self.0.as_secs()).unwrap_or(i64::MAX).min(LAST_SECOND);
+        let moment = OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| std::fmt::Error)?;
+        let (date, time) = (moment.date(), moment.time());
+        write!(
+            formatter,
+            "{date}T{:02}:{:02}:{:02}.{:03}Z",
+            time.hour(),
+            time.minute(),
+            time.second(),
+            self.0.0 % 1_000
+        )
     }
 }
 
@@ -50,6 +60,7 @@ mod tests {
         assert_eq!(moment.to_string(), "2025-11-22T12:14:10.123Z");
         let json = serde_json::to_string(&moment).unwrap();
         assert_eq!(serde_json::from_str::<Time>(&json).unwrap(), moment);
-        assert!(!Time(Millis(u64::MAX)).to_string().is_empty());
+        assert_eq!(Time(Millis(1_763_813_650_000)).to_string(), "2025-11-22T12:14:10.000Z");
+        assert!(Time(Millis(u64::MAX)).to_string().starts_with("9999-12-31T23:59:59"));
     }
 }

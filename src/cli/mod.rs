@@ -23,6 +23,7 @@ mod completions;
 mod config;
 mod contacts;
 mod daemon;
+mod demo;
 mod end;
 mod escalate;
 mod identity;
@@ -109,6 +110,7 @@ enum Verb {
     Config(config::Config),
     Daemon(daemon::Daemon),
     Relay(relay::Relay),
+    Demo(demo::Demo),
     #[command(hide = true)]
     Service(daemon::Run),
     Completions(completions::Completions),
@@ -140,6 +142,7 @@ impl Verb {
                 run.run(session)
             }
             Self::Relay(verb) => verb.run(session),
+            Self::Demo(verb) => verb.run(session),
             Self::Completions(verb) => verb.run(session),
             Self::Status(verb) => block_on(verb.run(session)),
             Self::List(verb) => block_on(verb.run(session)),

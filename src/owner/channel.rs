@@ -198,7 +198,7 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&fs::read_to_string(asked).unwrap()).unwrap();
         assert_eq!(json["question"], question().text);
         assert_eq!(json["ticket"], "01010101");
-        assert_eq!(json["expires_at"], "2027-01-15T08:00:00Z");
+        assert_eq!(json["expires_at"], "2027-01-15T08:00:00.000Z");
     }
 
     #[test]

@@ -15,8 +15,9 @@ pub const ROOM_LIMIT: usize = 1_024;
 pub const LABEL_LIMIT: usize = 128;
 /// Longest topic or reason kept from a peer, characters.
 pub const TOPIC_LIMIT: usize = 2_000;
-/// Most bytes of a payload's JSON: what NIP-04 and base64 leave of the 64 KiB that relays take for an event.
-pub const PLAINTEXT_LIMIT: usize = 48_815;
+/// Most bytes of a payload's JSON: what NIP-04 and base64 leave of the 64 KiB that relays take for an
+/// `["EVENT",…]` message.
+pub const PLAINTEXT_LIMIT: usize = 48_799;
 /// Most raw bytes of a file to a legacy peer: base64 and NIP-04 bring them just below a relay's 64 KiB.
 pub const FILE_LIMIT: usize = 36_000;
 

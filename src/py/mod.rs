@@ -14,12 +14,15 @@ mod future;
 mod link;
 mod relay;
 mod runtime;
-mod shim;
+
+use std::ffi::OsString;
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::api::{ErrorKind, EventKind};
+use crate::cli;
+use crate::daemon::Launcher;
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -38,9 +41,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
 ///
 /// `executable` is the interpreter that a daemon is started with. Inside a virtual environment only Python knows it.
 #[pyfunction]
-fn cli_main(py: Python<'_>, arguments: Vec<String>, executable: String) -> i32 {
-    py.detach(|| {
-        let _ = (arguments, executable);
-        0
-    })
+fn cli_main(py: Python<'_>, arguments: Vec<OsString>, executable: OsString) -> u8 {
+    let launcher = Launcher { program: executable, args: vec!["-m".into(), "p2p_comm".into()] };
+    let arguments = std::iter::once("p2p-comm".into()).chain(arguments).collect();
+    py.detach(|| cli::run(arguments, launcher))
 }

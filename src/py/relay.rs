@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 use super::error::raise;
 use super::future::{Deliveries, Promise, Value, nothing};
 use super::runtime::{Context, ProcessBound};
-use super::shim::relay::{EmbeddedRelay, Options, Store};
 use crate::api::{Error, ErrorKind};
+use crate::relay::{EmbeddedRelay, Options, Store};
 
 /// Starts a relay on a free port of this machine's own address, which keeps its events in `folder`, or in memory.
 /// A Future of a [`Relay`].

@@ -16,7 +16,8 @@ pub(super) enum Frame<'a> {
         event: Box<Event>,
     },
     Ok {
-        id: nostr_sdk::EventId,
+        /// None where a relay refuses without saying what: PyPI nostr-relay leaves the id empty.
+        id: Option<nostr_sdk::EventId>,
         accepted: bool,
         message: Cow<'a, str>,
     },
@@ -66,7 +67,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Frame<'a> {
                         Frame::Event { subscription, event: Box::new(required(&mut elements)?) }
                     }
                     "OK" => Frame::Ok {
-                        id: required(&mut elements)?,
+                        id: match required::<_, Text>(&mut elements)? {
+                            Text(id) if id.is_empty() => None,
+                            Text(id) => Some(nostr_sdk::EventId::from_hex(&id).map_err(A::Error::custom)?),
+                        },
                         accepted: required(&mut elements)?,
                         message: text_or_empty(&mut elements)?,
                     },
@@ -116,7 +120,11 @@ mod tests {
 
         let text = RelayMessage::ok(event.id, false, "blocked: no").as_json();
         let Frame::Ok { id, accepted, message } = Frame::parse(&text).unwrap() else { panic!("{text}") };
-        assert_eq!((id, accepted, &*message), (event.id, false, "blocked: no"));
+        assert_eq!((id, accepted, &*message), (Some(event.id), false, "blocked: no"));
+        assert!(matches!(
+            Frame::parse(r#"["OK","",false,"no"]"#).unwrap(),
+            Frame::Ok { id: None, accepted: false, .. }
+        ));
 
         let text = format!(r#"["OK","{}",true]"#, event.id);
         assert!(matches!(Frame::parse(&text).unwrap(), Frame::Ok { accepted: true, .. }));

@@ -191,14 +191,14 @@ impl Core {
             let message = format!("there is no event {cursor}");
             return Err(Error::new(ErrorKind::CursorExpired, message, "wait again: p2p-comm wait").into());
         };
-        if let Some(consumer) = consumer {
-            self.store.take(consumer, cursor)?;
-        }
         if let Some(row) = entry.event.message
             && let Some(stored) = self.store.message_at(row)?
         {
             self.store.mark_read(&stored.message.message, now)?;
         }
+        // Looking over the journal without a place of one's own takes nothing out of the inbox but messages.
+        let Some(consumer) = consumer else { return Ok(api::Done { at: Time(now) }.into()) };
+        self.store.take(consumer, cursor)?;
         if let (EventKind::CallMissed, Some(call)) = (entry.event.kind, entry.event.call) {
             self.store.mark_looked_at(&call)?;
         }

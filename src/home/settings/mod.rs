@@ -189,6 +189,15 @@ pub fn remember(
     file::change(home, &values, file::Existing::Stays)
 }
 
+/// The agent id that the home is known by since its first start, whatever the environment says.
+///
+/// # Errors
+/// `invalid-value` if the file cannot be read.
+pub fn remembered_agent_id(home: &Home) -> Result<Option<String>, Error> {
+    let (values, _) = file::read(home)?;
+    Ok(values.get("agent_id").and_then(|id| id.as_str()).map(String::from))
+}
+
 /// Sets one value in `config.toml`, and leaves the rest of the file, comments included, as it is.
 ///
 /// # Errors

@@ -242,7 +242,12 @@ impl<'a> Conversation<'a> {
                 return self.event(&subscription, &event, text.len(), now);
             }
             Ok(Frame::Ok { id, accepted, message }) => {
-                self.decided(crate::proto::Hex(id.to_bytes()), accepted, &message, now);
+                // A refusal without a name is about the one event in flight; an acceptance needs its name.
+                let named = id.map(|id| crate::proto::Hex(id.to_bytes()));
+                let unnamed = self.flight.as_ref().filter(|_| !accepted).map(|flight| flight.id);
+                if let Some(id) = named.or(unnamed) {
+                    self.decided(id, accepted, &message, now);
+                }
             }
             Ok(Frame::EndOfStored { subscription }) => self.end_of_stored(&subscription, now),
             Ok(Frame::Closed { subscription, message }) => self.closed(&subscription, &message, now),
