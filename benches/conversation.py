@@ -11,8 +11,9 @@ import asyncio
 import sys
 import time
 
-from p2p_comm import Agent, Message
 from support import PYTHON, home, quantile, relays, show, tell
+
+from p2p_comm import Agent, Message
 
 TEXT = "x" * 200
 MESSAGES = 1_000

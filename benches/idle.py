@@ -50,14 +50,14 @@ def main(binary: str) -> None:
         before = {name: activity(process) for name, process in processes.items()}
         time.sleep(WATCH_S)
         for name, process in processes.items():
-            cpu, wakes = (now - then for now, then in zip(activity(process), before[name]))
+            cpu, wakes = (now - then for now, then in zip(activity(process), before[name], strict=True))
             results[name] |= {
                 "cpu_ms_per_minute": round(cpu * 60 / WATCH_S, 1),
                 "wakes_per_minute": round(wakes * 60 / WATCH_S),
             }
 
     def row(name: str, key: str, shown: str = "{}", unit: float = 1) -> tuple[str, list[str]]:
-        return name, [shown.format(results[daemon_][key] / unit) for daemon_ in processes]
+        return name, [shown.format(results[starter][key] / unit) for starter in processes]
 
     rows = [
         row("memory, resident, MiB", "rss_kib", "{:.1f}", 1024),

@@ -150,7 +150,7 @@ pub fn serve_forwarder() {
         // Its end is the other's end: the parent is done.
         let _ = source.forward(sink).await;
     });
-    runtime.block_on(tokio::task::spawn_blocking(until_end_of_input)).unwrap();
+    runtime.block_on(async { tokio::task::spawn_blocking(until_end_of_input).await }).unwrap();
 }
 
 async fn accept(listener: &TcpListener) -> WebSocketStream<TcpStream> {
