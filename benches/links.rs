@@ -4,6 +4,12 @@
 //! `cargo bench --bench links` prints one table. Each relay here is a script on a thread of its own; each client runs
 //! on a thread of its own, whose CPU time is read from the kernel (Linux).
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark: it talks to who runs it, and stops where it fails"
+)]
+
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};

@@ -13,7 +13,7 @@ from ._session import Session
 from ._streams import SLICE_S, Stream
 from ._wire import decode
 from .errors import InvalidRequest, MessageFailed
-from .events import CALL_EVENT_KINDS, CallEvent, Ended, call_event
+from .events import CALL_EVENT_KINDS, CallEvent, Connected, Ended, call_event
 from .models import CallInfo, Decision, Event, Message, MessageState, Peer, Tier, Transcript
 
 if TYPE_CHECKING:
@@ -94,15 +94,18 @@ class Receipt:
 class CallEvents(Stream[CallEvent]):
     """The events of one call, up to and with its `Ended`."""
 
-    def __init__(self, session: Session, call: str) -> None:
+    def __init__(self, session: Session, call: str, *, rings: bool) -> None:
         super().__init__(session, kinds=CALL_EVENT_KINDS, call=call)
         self._of = call
+        self._rings = rings
         self._ended = False
         # Looks once before it waits: of a call that is over there may be nothing to come.
         self._timeout_s = 0.0
 
     def _item(self, event: Event) -> CallEvent | None:
-        return call_event(event)
+        item = call_event(event)
+        # Whoever has waited for the answer knows it.
+        return None if isinstance(item, Connected) and not self._rings else item
 
     def _taken(self, item: CallEvent) -> None:
         if isinstance(item, Ended):
@@ -125,7 +128,7 @@ class Call:
     def __init__(self, session: Session, info: CallInfo) -> None:
         self._session = session
         self._info = info
-        self._events = CallEvents(session, info.call)
+        self._events = self._stream()
 
     @property
     def id(self) -> str:
@@ -156,8 +159,11 @@ class Call:
     def events(self) -> CallEvents:
         """The stream that `async for event in call` reads. Once it is closed, the next one goes on from there."""
         if self._events.closed:
-            self._events = CallEvents(self._session, self.id)
+            self._events = self._stream()
         return self._events
+
+    def _stream(self) -> CallEvents:
+        return CallEvents(self._session, self.id, rings=self._info.state == "ringing")
 
     def __aiter__(self) -> CallEvents:
         return self.events()

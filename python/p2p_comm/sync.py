@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Agent", "Call", "IncomingCall", "Receipt", "Stream"]
 
+CANCELLED_WITHIN_S = 2.0
+"""How long an interrupted task may take to end: nothing of ours waits for anything then."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 CallName: TypeAlias = "str | Call | CallInfo | None"
@@ -70,13 +73,22 @@ class _Background:
         except BaseException:
             coroutine.close()
             raise
-        future = asyncio.run_coroutine_threadsafe(coroutine, running)
+        finished = threading.Event()
+        tasks: list[asyncio.Task[Result]] = []
+
+        def start() -> None:
+            tasks.append(running.create_task(coroutine))
+            tasks[0].add_done_callback(lambda _: finished.set())
+
+        running.call_soon_threadsafe(start)
         try:
-            return future.result()
+            finished.wait()
         except BaseException:
-            # Ctrl-C. Of a coroutine that has failed by itself there is nothing left to cancel.
-            future.cancel()
+            # Ctrl-C. Whoever goes on after it finds the task gone, not still on its way out.
+            running.call_soon_threadsafe(lambda: tasks[0].cancel())
+            finished.wait(CANCELLED_WITHIN_S)
             raise
+        return tasks[0].result()
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._pid not in (None, os.getpid()):

@@ -50,7 +50,9 @@ impl Call {
             Err(error) => drop(session.printer.error(error)),
         }
         let shown = [EventKind::CallConnected, EventKind::CallRejected, EventKind::CallEnded];
-        session.take_shown(&client, Some(reply.call.call), &shown).await;
+        if outcome != Ok(TIMEOUT) {
+            session.take_shown(&client, Some(reply.call.call), &shown, |_| true).await;
+        }
         Ok(outcome.unwrap_or_else(|error| error.kind.exit_code()))
     }
 }

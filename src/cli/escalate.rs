@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::session::{Session, ask, call_id, seconds};
 use super::{DONE, FAILED, TIMEOUT, Verdict, show, words};
-use crate::api::{Command, EventKind, TicketReply, TicketState};
+use crate::api::{Command, Event, EventKind, TicketReply, TicketState};
 
 /// Ask the human owner
 #[derive(Debug, Args)]
@@ -51,7 +51,9 @@ impl Escalate {
             reply = session.wait_for(&mut client, wait, await_ticket).await?.try_into()?;
         }
         session.printer.data(&reply, || show::ticket(&reply.ticket))?;
-        session.take_shown(&client, reply.ticket.call, &[EventKind::EscalationAnswered]).await;
+        let shown = &reply.ticket;
+        let is_it = |event: &Event| event.escalation.as_ref().is_some_and(|of| of.ticket == shown.ticket);
+        session.take_shown(&client, shown.call, &[EventKind::EscalationAnswered], is_it).await;
         Ok(match (reply.timeout, reply.ticket.state) {
             (true, _) => TIMEOUT,
             (false, TicketState::Expired) => FAILED,

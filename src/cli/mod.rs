@@ -24,6 +24,7 @@ mod config;
 mod contacts;
 mod daemon;
 mod demo;
+mod doctor;
 mod end;
 mod escalate;
 mod identity;
@@ -110,6 +111,7 @@ enum Verb {
     Config(config::Config),
     Daemon(daemon::Daemon),
     Relay(relay::Relay),
+    Doctor(doctor::Doctor),
     Demo(demo::Demo),
     #[command(hide = true)]
     Service(daemon::Run),
@@ -161,6 +163,7 @@ impl Verb {
             Self::Identity(verb) => block_on(verb.run(session)),
             Self::Owner(verb) => block_on(verb.run(session)),
             Self::Config(verb) => block_on(verb.run(session)),
+            Self::Doctor(verb) => block_on(verb.run(session)),
             Self::Daemon(verb) => block_on(verb.run(session)),
         }
     }

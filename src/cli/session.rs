@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Printer;
-use crate::api::{Command, Error, ErrorKind, EventKind, Reply, WaitReply};
+use crate::api::{Command, Error, ErrorKind, Event, EventKind, Reply, WaitReply};
 use crate::daemon::{self, Launcher};
 use crate::home::{Home, settings};
 use crate::ipc::{Client, Lost};
@@ -62,21 +62,25 @@ impl Session {
         }
     }
 
-    /// Takes the event that says what was just shown, so that `wait` does not show it again. Only if it is the next one:
-    /// nothing before it may be lost.
-    pub(super) async fn take_shown(&self, client: &Client, call: Option<CallId>, kinds: &[EventKind]) {
+    /// Takes the event that says what was just shown, so that `wait` does not show it again. Other events, older ones
+    /// too, stay for whoever waits for them.
+    pub(super) async fn take_shown(
+        &self,
+        client: &Client,
+        call: Option<CallId>,
+        kinds: &[EventKind],
+        is_it: impl Fn(&Event) -> bool,
+    ) {
         let consumer = Some(crate::api::DEFAULT_CONSUMER.to_owned());
         let peek = Command::Wait {
             consumer: consumer.clone(),
             after: None,
-            call: None,
-            kinds: Vec::new(),
+            call,
+            kinds: kinds.to_vec(),
             timeout_s: 0.0,
         };
-        let Ok(reply) = client.ask(peek).await else { return };
-        if let Ok(WaitReply { event: Some(event), .. }) = WaitReply::try_from(reply)
-            && event.call == call
-            && kinds.contains(&event.kind)
+        if let Ok(WaitReply { event: Some(event), .. }) = ask(client, peek).await
+            && is_it(&event)
         {
             // If it fails, the event is shown once more; that is all.
             let _ = client.ask(Command::Commit { consumer, cursor: event.cursor }).await;

@@ -39,12 +39,16 @@ pub(super) fn call(call: &Call) -> String {
 }
 
 fn peer(peer: &Peer) -> String {
-    format!("{} {} {}", peer.tier.word(), quote(&peer.id), peer.npub)
+    let name = if peer.name == peer.id { String::new() } else { format!(" {}", quote(&peer.name)) };
+    format!("{} {}{name} {}", peer.tier.word(), quote(&peer.id), peer.npub)
 }
 
 pub(super) fn message(message: &Message) -> String {
-    let who = message.from.word();
-    let mut line = format!("{}  {who}  {}", message.at, body(message));
+    format!("{}  {}", message.at, timeless(message))
+}
+
+fn timeless(message: &Message) -> String {
+    let mut line = format!("{}  {}", message.from.word(), body(message));
     match message.from {
         Sender::Peer => {}
         Sender::Me | Sender::Owner => line.push_str(&format!("  {}", message.state.word())),
@@ -143,7 +147,7 @@ pub(super) fn event(event: &Event) -> String {
         line.push_str(&format!("  {}", call(of)));
     }
     if let Some(of) = &event.message {
-        line.push_str(&format!("  {}", message(of)));
+        line.push_str(&format!("  {}", timeless(of)));
     }
     if let Some(of) = &event.escalation {
         line.push_str(&format!("  {}", ticket(of)));

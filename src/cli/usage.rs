@@ -35,6 +35,7 @@ pub(super) fn answer(error: &clap::Error, args: &[OsString], printer: &Printer) 
 
 fn wrong(text: &str, args: &[OsString]) -> Error {
     let (what, usage) = text.split_once("\n\nUsage: ").unwrap_or((text, ""));
+    let what = what.split("\n\nFor more information").next().unwrap_or(what);
     let what = what.strip_prefix("error: ").unwrap_or(what);
     let message = what.split_whitespace().collect::<Vec<_>>().join(" ");
     let usage = usage.lines().next().unwrap_or_default();

@@ -18,6 +18,11 @@ const JITTER: Duration = Duration::from_secs(20);
 /// Where the last `created_at` is remembered.
 const META: &str = "presence_at";
 
+/// How long until the next announcement.
+pub(super) fn pause() -> Duration {
+    PERIOD + Duration::from_millis(clock::below(JITTER.as_millis() as u64))
+}
+
 /// When this agent announces itself next.
 #[derive(Debug)]
 pub(super) struct Announcer {
@@ -46,8 +51,7 @@ impl Core {
         if self.announcer.next_at > Instant::now() {
             return Ok(());
         }
-        let jitter = Duration::from_millis(clock::below(JITTER.as_millis() as u64));
-        self.announcer.next_at = Instant::now() + PERIOD + jitter;
+        self.announcer.next_at = Instant::now() + pause();
         let content = Content {
             agent_id: self.me.agent_id.clone(),
             name: self.me.name.clone(),

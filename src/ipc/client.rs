@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::lines::Lines;
 use super::{BLOCKING_SLACK, COMMAND_TIMEOUT, HELLO_TIMEOUT, Hello, REPLY_LIMIT, wire};
@@ -24,6 +25,11 @@ use crate::api::{Command, Error, ErrorKind, Reply};
 
 /// Requests that wait to be written; whoever asks faster than the daemon reads waits here.
 const REQUEST_QUEUE: usize = 64;
+
+/// How long a command that does not block may take before it is asked whether the daemon is there at all, and how long
+/// that answer may take: together the 5 seconds in which a stopped process is noticed.
+const WATCH_AFTER: Duration = Duration::from_secs(2);
+const WATCH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The connection ended before the reply came: what became of the request is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +52,7 @@ pub struct Client {
     requests: mpsc::Sender<Vec<u8>>,
     waiting: Arc<Mutex<Waiting>>,
     next_id: AtomicU64,
+    path: PathBuf,
     tasks: [AbortHandle; 2],
 }
 
@@ -72,7 +79,7 @@ impl Client {
             tokio::spawn(read_replies(read, Arc::clone(&waiting))).abort_handle(),
             tokio::spawn(write_requests(write, queue)).abort_handle(),
         ];
-        Ok(Self { requests, waiting, next_id: AtomicU64::new(1), tasks })
+        Ok(Self { requests, waiting, next_id: AtomicU64::new(1), path: path.to_owned(), tasks })
     }
 
     /// Carries out a command: the same as [`crate::engine::Handle::ask`], over the socket.
@@ -94,7 +101,11 @@ impl Client {
             Err(error) => return Ok(Err(Error::internal(error))),
         };
         let method = request["method"].as_str().unwrap_or_default();
-        let reply = self.request(method, &request["params"], time_for(&command)).await?;
+        let params = &request["params"];
+        let reply = match blocking_time(&command) {
+            Some(time) => self.request(method, params, time).await?,
+            None => self.request_watched(method, params).await?,
+        };
         Ok(reply.and_then(|json| Reply::decode(&command, json)))
     }
 
@@ -108,7 +119,10 @@ impl Client {
         params: &Value,
         timeout: Option<Duration>,
     ) -> Result<Value, Error> {
-        self.request(method, params, timeout.unwrap_or(COMMAND_TIMEOUT)).await?
+        match timeout {
+            Some(timeout) => self.request(method, params, timeout.saturating_add(BLOCKING_SLACK)).await?,
+            None => self.request_watched(method, params).await?,
+        }
     }
 
     /// Who is there?
@@ -134,12 +148,67 @@ impl Client {
         self.request("stop", &json!({}), HELLO_TIMEOUT).await?.map(drop)
     }
 
+    /// Hands a command over. Once this returns, the command has its place among those of this connection; its reply is
+    /// awaited apart, so that a caller can keep an order without waiting: the same as
+    /// [`crate::engine::Handle::submit`].
+    ///
+    /// # Errors
+    /// `daemon-unreachable` if the connection is lost, `daemon-not-responding` if the daemon reads nothing.
+    pub async fn submit(&self, command: Command) -> Result<Submitted<'_>, Error> {
+        let request = serde_json::to_value(&command).map_err(Error::internal)?;
+        let method = request["method"].as_str().unwrap_or_default();
+        let exchange = self
+            .begin(method, &request["params"], blocking_time(&command).unwrap_or(COMMAND_TIMEOUT))
+            .await??;
+        Ok(Submitted { exchange, command })
+    }
+
+    /// A request that does not block: a daemon that is stopped meanwhile is noticed soon, one that is slow is not
+    /// mistaken for it.
+    async fn request_watched(&self, method: &str, params: &Value) -> Result<Result<Value, Error>, Lost> {
+        tokio::select! {
+            biased;
+            reply = self.request(method, params, COMMAND_TIMEOUT) => reply,
+            () = self.silence() => Ok(Err(not_responding(WATCH_AFTER + WATCH_TIMEOUT))),
+        }
+    }
+
+    /// Completes when the daemon does not even say hello. Asked on a connection of its own, where nothing is in front.
+    async fn silence(&self) {
+        loop {
+            tokio::time::sleep(WATCH_AFTER).await;
+            let hello = async {
+                // One that cannot be connected to is gone, and the request hears of it by itself.
+                if let Ok(other) = Self::connect(&self.path).await {
+                    let _ = other.hello().await;
+                }
+            };
+            if tokio::time::timeout(WATCH_TIMEOUT, hello).await.is_err() {
+                return;
+            }
+        }
+    }
+
     async fn request(
         &self,
         method: &str,
         params: &Value,
         timeout: Duration,
     ) -> Result<Result<Value, Error>, Lost> {
+        match self.begin(method, params, timeout).await? {
+            Ok(exchange) => exchange.reply().await,
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Sends a request.
+    async fn begin(
+        &self,
+        method: &str,
+        params: &Value,
+        timeout: Duration,
+    ) -> Result<Result<Exchange<'_>, Error>, Lost> {
+        let deadline = Instant::now() + timeout;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         {
@@ -151,14 +220,48 @@ impl Client {
         }
         let mut in_flight = InFlight { client: self, id, sent: false };
         let line = wire::request_line(Some(id), method, params);
-        let exchange = async {
-            self.requests.send(line).await.map_err(|_| Lost)?;
-            in_flight.sent = true;
-            answer.await.map_err(|_| Lost)
-        };
-        match tokio::time::timeout(timeout, exchange).await {
-            Ok(reply) => reply,
+        match tokio::time::timeout_at(deadline, self.requests.send(line)).await {
+            Ok(Ok(())) => {
+                in_flight.sent = true;
+                Ok(Ok(Exchange { _in_flight: in_flight, answer, deadline, timeout }))
+            }
+            Ok(Err(_)) => Err(Lost),
             Err(_) => Ok(Err(not_responding(timeout))),
+        }
+    }
+}
+
+/// A command that is on its way. Dropping it gives the command up if it blocks.
+#[derive(Debug)]
+pub struct Submitted<'a> {
+    exchange: Exchange<'a>,
+    command: Command,
+}
+
+impl Submitted<'_> {
+    /// Waits for the reply.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn reply(self) -> Result<Reply, Error> {
+        Reply::decode(&self.command, self.exchange.reply().await??)
+    }
+}
+
+/// A request that was sent.
+#[derive(Debug)]
+struct Exchange<'a> {
+    _in_flight: InFlight<'a>,
+    answer: oneshot::Receiver<Result<Value, Error>>,
+    deadline: Instant,
+    timeout: Duration,
+}
+
+impl Exchange<'_> {
+    async fn reply(self) -> Result<Result<Value, Error>, Lost> {
+        match tokio::time::timeout_at(self.deadline, self.answer).await {
+            Ok(reply) => reply.map_err(|_| Lost),
+            Err(_) => Ok(Err(not_responding(self.timeout))),
         }
     }
 }
@@ -170,6 +273,7 @@ impl Drop for Client {
 }
 
 /// A request that was not answered yet. Dropped early, it is given up.
+#[derive(Debug)]
 struct InFlight<'a> {
     client: &'a Client,
     id: u64,
@@ -192,17 +296,18 @@ fn lock(waiting: &Mutex<Waiting>) -> std::sync::MutexGuard<'_, Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How long the reply to a command may take.
-fn time_for(command: &Command) -> Duration {
+/// How long the reply to a command that blocks may take.
+fn blocking_time(command: &Command) -> Option<Duration> {
     match command {
         Command::AwaitCall { timeout_s, .. }
         | Command::AwaitMessage { timeout_s, .. }
         | Command::AwaitTicket { timeout_s, .. }
         | Command::Wait { timeout_s, .. } => {
             // What is no duration is refused by the engine, at once.
-            Duration::try_from_secs_f64(*timeout_s).unwrap_or_default().saturating_add(BLOCKING_SLACK)
+            let time = Duration::try_from_secs_f64(*timeout_s).unwrap_or_default();
+            Some(time.saturating_add(BLOCKING_SLACK))
         }
-        _ => COMMAND_TIMEOUT,
+        _ => None,
     }
 }
 

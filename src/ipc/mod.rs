@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::client::{Client, Lost};
+pub use self::client::{Client, Lost, Submitted};
 pub use self::server::Server;
 use crate::api::AgentSelf;
 

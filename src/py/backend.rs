@@ -21,9 +21,9 @@ use tokio::time::Instant;
 
 use crate::api::{Command, Error, ErrorKind, Reply, Status};
 use crate::daemon::{self, Service};
-use crate::engine::Handle;
+use crate::engine::{self, Handle};
 use crate::home::{Home, Settings, settings};
-use crate::ipc::{Client, Hello};
+use crate::ipc::{self, Client, Hello};
 
 /// How long another process that has the home may take until it answers: what a daemon has for its start.
 const OTHER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -46,6 +46,21 @@ pub(super) struct ConnectOptions {
 pub(super) enum Backend {
     Hosted(Hosting),
     Remote(Client),
+}
+
+/// A command that the engine has. Dropping it cancels a command that blocks.
+pub(super) enum Submitted<'a> {
+    Hosted(engine::Submitted),
+    Remote(ipc::Submitted<'a>),
+}
+
+impl Submitted<'_> {
+    pub(super) async fn reply(self) -> Result<Reply, Error> {
+        match self {
+            Self::Hosted(submitted) => submitted.reply().await,
+            Self::Remote(submitted) => submitted.reply().await,
+        }
+    }
 }
 
 /// An engine that runs here. Ends when it is stopped or dropped.
@@ -83,10 +98,11 @@ impl Backend {
         matches!(self, Self::Hosted(_))
     }
 
-    pub(super) async fn ask(&self, command: Command) -> Result<Reply, Error> {
+    /// Hands a command over. Once this returns, the command has its place among the others.
+    pub(super) async fn submit(&self, command: Command) -> Result<Submitted<'_>, Error> {
         match self {
-            Self::Hosted(hosting) => hosting.handle.ask(command).await,
-            Self::Remote(client) => client.ask(command).await,
+            Self::Hosted(hosting) => hosting.handle.submit(command).await.map(Submitted::Hosted),
+            Self::Remote(client) => client.submit(command).await.map(Submitted::Remote),
         }
     }
 

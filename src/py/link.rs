@@ -1,8 +1,7 @@
 //! A link to an engine: in this process, or in the daemon. What Python's `Agent` stands on.
 //!
-//! Commands go through one queue to one task, which polls each for the first time before it takes the next, and polls
-//! those that wait for room in the order in which they came: so they reach the engine in the order of invocation,
-//! however many wait for their answers at once.
+//! Commands go through one queue to one task, which hands each over to the engine before it takes the next, and waits
+//! for all their replies at once: so they reach the engine in the order of invocation.
 //!
 //! ```text
 //! connect ──▶ open ── close(), or the last reference is gone ──▶ closing ──▶ closed
@@ -11,6 +10,7 @@
 //! *Closing* answers the requests that wait, lets posted commands finish, and stops an engine that is hosted here. The
 //! stop of the runtime closes every link.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -22,11 +22,11 @@ use pythonize::{depythonize, pythonize};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
-use super::backend::{Backend, ConnectOptions};
+use super::backend::{Backend, ConnectOptions, Submitted};
 use super::error::raise;
 use super::future::{Cancelled, Deliveries, Promise, Value, nothing};
 use super::runtime::{Context, ProcessBound};
-use crate::api::{Command, Error, ErrorKind};
+use crate::api::{Command, Error, ErrorKind, Reply};
 
 /// Commands between Python and the task. When it is full, the submitting thread waits, which takes microseconds: the
 /// task never waits for Python.
@@ -149,19 +149,23 @@ fn command(py: Python<'_>, method: &str, params: &Bound<'_, PyDict>) -> PyResult
 async fn serve(backend: Backend, mut submissions: mpsc::Receiver<Submission>, context: Context) {
     let mut stopping = context.stopping.clone();
     let (close, closing) = watch::channel(false);
-    let mut in_flight = FuturesUnordered::new();
+    let mut in_flight = InFlight::new();
     let closed_by = loop {
         tokio::select! {
             biased;
-            _ = stopping.wait_for(|stopping| *stopping) => break None,
+            () = told(&mut stopping) => break None,
             Some(()) = in_flight.next(), if !in_flight.is_empty() => {}
             submission = submissions.recv() => match submission {
                 None => break None,
                 Some(Submission::Close(promise)) => break Some(promise),
                 Some(Submission::Request(command, promise, cancelled)) => {
-                    in_flight.push(request(&backend, command, promise, cancelled, closing.clone()));
+                    let submitted = submit(&backend, command, &mut in_flight).await;
+                    in_flight.push(Box::pin(request(submitted, promise, cancelled, closing.clone())));
                 }
-                Some(Submission::Post(command)) => in_flight.push(post(&backend, command)),
+                Some(Submission::Post(command)) => {
+                    let submitted = submit(&backend, command, &mut in_flight).await;
+                    in_flight.push(Box::pin(post(submitted)));
+                }
             }
         }
     };
@@ -171,7 +175,10 @@ async fn serve(backend: Backend, mut submissions: mpsc::Receiver<Submission>, co
         match late {
             Submission::Request(_, promise, _) => promise.settle(Err(closed())).await,
             Submission::Close(promise) => promise.settle(Ok(nothing())).await,
-            Submission::Post(command) => in_flight.push(post(&backend, command)),
+            Submission::Post(command) => {
+                let submitted = submit(&backend, command, &mut in_flight).await;
+                in_flight.push(Box::pin(post(submitted)));
+            }
         }
     }
     let finish = async { while in_flight.next().await.is_some() {} };
@@ -185,31 +192,55 @@ async fn serve(backend: Backend, mut submissions: mpsc::Receiver<Submission>, co
     }
 }
 
-fn request<'a>(
+/// Resolves when the flag is up, or nobody is left to raise it.
+async fn told(flag: &mut watch::Receiver<bool>) {
+    // The value is a lock, not to be held for longer.
+    let _ = flag.wait_for(|flag| *flag).await;
+}
+
+/// Commands that the engine has.
+type InFlight<'a> = FuturesUnordered<BoxFuture<'a, ()>>;
+
+/// Hands a command over, and lets others be answered while the engine has no room for it.
+async fn submit<'a>(
     backend: &'a Backend,
     command: Command,
+    in_flight: &mut InFlight<'a>,
+) -> Result<Submitted<'a>, Error> {
+    let mut submitting = pin!(backend.submit(command));
+    loop {
+        tokio::select! {
+            biased;
+            submitted = &mut submitting => return submitted,
+            Some(()) = in_flight.next(), if !in_flight.is_empty() => {}
+        }
+    }
+}
+
+async fn request(
+    submitted: Result<Submitted<'_>, Error>,
     promise: Promise,
     cancelled: Cancelled,
     mut closing: watch::Receiver<bool>,
-) -> BoxFuture<'a, ()> {
-    Box::pin(async move {
-        let outcome = tokio::select! {
-            biased;
-            () = cancelled.wait() => return promise.disarm(),
-            _ = closing.wait_for(|closing| *closing) => Err(closed()),
-            reply = backend.ask(command) => reply,
-        };
-        let value = |reply| -> Value { Box::new(move |py| Ok(pythonize(py, &reply)?.unbind())) };
-        promise.settle(outcome.map(value)).await;
-    })
+) {
+    let outcome = tokio::select! {
+        biased;
+        () = cancelled.wait() => return promise.disarm(),
+        () = told(&mut closing) => Err(closed()),
+        reply = reply(submitted) => reply,
+    };
+    let value = |reply| -> Value { Box::new(move |py| Ok(pythonize(py, &reply)?.unbind())) };
+    promise.settle(outcome.map(value)).await;
 }
 
-fn post(backend: &Backend, command: Command) -> BoxFuture<'_, ()> {
-    Box::pin(async move {
-        if let Err(error) = backend.ask(command).await {
-            tracing::debug!(%error, "a command that nobody waits for failed");
-        }
-    })
+async fn post(submitted: Result<Submitted<'_>, Error>) {
+    if let Err(error) = reply(submitted).await {
+        tracing::debug!(%error, "a command that nobody waits for failed");
+    }
+}
+
+async fn reply(submitted: Result<Submitted<'_>, Error>) -> Result<Reply, Error> {
+    submitted?.reply().await
 }
 
 fn closed() -> Error {

@@ -115,21 +115,30 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// What a fake engine does with a command.
 pub enum Answer {
-    Now(Result<Reply, Error>),
+    Now(Box<Result<Reply, Error>>),
     /// Nothing, until the one who asked gives up.
     Never,
 }
 
-impl<T: Into<Reply>> From<T> for Answer {
-    fn from(reply: T) -> Self {
-        Self::Now(Ok(reply.into()))
+impl Answer {
+    pub fn refused(error: Error) -> Self {
+        Self::Now(Box::new(Err(error)))
     }
 }
+
+impl<T: Into<Reply>> From<T> for Answer {
+    fn from(reply: T) -> Self {
+        Self::Now(Box::new(Ok(reply.into())))
+    }
+}
+
+/// What a fake engine was asked, in order.
+pub type Asked = Arc<Mutex<Vec<Command>>>;
 
 /// Answers commands as `script` says, and remembers them.
 pub fn fake_engine(
     script: impl Fn(&Command) -> Answer + Send + 'static,
-) -> (Handle, Arc<Mutex<Vec<Command>>>, mpsc::Receiver<oneshot::Sender<Result<Reply, Error>>>) {
+) -> (Handle, Asked, mpsc::Receiver<oneshot::Sender<Result<Reply, Error>>>) {
     let (requests, mut queue) = mpsc::channel::<Request>(16);
     let (unanswered, never_answered) = mpsc::channel(1_024);
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -138,7 +147,7 @@ pub fn fake_engine(
         while let Some(Request { command, reply }) = queue.recv().await {
             record.lock().unwrap().push(command.clone());
             match script(&command) {
-                Answer::Now(answer) => drop(reply.send(answer)),
+                Answer::Now(answer) => drop(reply.send(*answer)),
                 Answer::Never => drop(unanswered.try_send(reply)),
             }
         }
@@ -150,7 +159,7 @@ pub fn fake_engine(
 pub struct FakeDaemon {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    pub asked: Arc<Mutex<Vec<Command>>>,
+    pub asked: Asked,
 }
 
 impl FakeDaemon {
@@ -218,7 +227,7 @@ pub fn agent() -> AgentSelf {
 pub fn idle() -> Status {
     Status {
         agent: agent(),
-        daemon: DaemonInfo { version: "0.1.0".into(), pid: 4_242, uptime_s: 61.4 },
+        daemon: DaemonInfo { version: p2p_comm::daemon::VERSION.into(), pid: 4_242, uptime_s: 61.4 },
         relays: Vec::new(),
         connected: false,
         clock_offset_s: None,

@@ -175,14 +175,23 @@ async def test_a_caller_that_is_cancelled_before_its_ring_has_an_id_takes_it_bac
     assert daemon.methods()[-2:] == ["call", "end"]
 
 
-async def test_a_cancelled_wait_is_given_up_at_the_engine(daemon: FakeDaemon, agent: Agent) -> None:
+async def test_a_stream_that_is_closed_gives_its_wait_up_at_the_engine(daemon: FakeDaemon, agent: Agent) -> None:
     stream = agent.incoming()
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(stream.__anext__(), 0.05)
+    assert daemon.given_up == []
     await stream.aclose()
-    daemon.publish("call.ringing", call_state=ringing())
-    await agent.status()
-    assert daemon.committed == []
+    await daemon.until(lambda: len(daemon.given_up) == 1)
+
+
+async def test_a_command_that_is_cancelled_is_given_up_at_the_engine(daemon: FakeDaemon, agent: Agent) -> None:
+    waiting = asyncio.create_task(agent.events(kinds=["call.missed"]).peek())
+    commanding = asyncio.create_task(agent._session.request("wait", kinds=[], after=0, timeout_s=30.0))
+    await daemon.until(lambda: daemon.methods().count("wait") == 2)
+    commanding.cancel()
+    await daemon.until(lambda: len(daemon.given_up) == 1)
+    assert not waiting.done()
+    waiting.cancel()
 
 
 async def test_sends_that_are_gathered_keep_their_order(daemon: FakeDaemon, agent: Agent) -> None:

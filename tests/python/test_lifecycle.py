@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -120,17 +121,16 @@ BUSY = """
 )
 def test_an_interpreter_with_live_agents_exits_cleanly(daemon: FakeDaemon, leave: str, run: str) -> None:
     program = textwrap.dedent(BUSY).format(leave=leave, run=run)
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", program, str(daemon.home)], stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(EXITS)
-    ]
-    for process in running:
-        _, stderr = process.communicate(timeout=60)
+    command = [sys.executable, "-W", "ignore", "-c", program, str(daemon.home)]
+    with contextlib.ExitStack() as stack:
+        running = [
+            stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True)) for _ in range(EXITS)
+        ]
+        ended = [(process.communicate(timeout=60)[1], process.returncode) for process in running]
+    for stderr, exit_code in ended:
         # Tasks that a program leaves behind are asyncio's to complain about.
         ours = [line for line in stderr.splitlines() if "panick" in line or "Fatal" in line or "p2p-comm" in line]
-        assert (process.returncode, ours) == (0, []), stderr
+        assert (exit_code, ours) == (0, []), stderr
 
 
 def test_a_forked_child_is_told_so_and_ends_well(daemon: FakeDaemon) -> None:

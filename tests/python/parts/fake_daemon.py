@@ -7,16 +7,18 @@ method answers from `replies`, by a value or by a function of the parameters.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from p2p_comm import __version__
 
 Json = dict[str, Any]
+Result = TypeVar("Result")
 
 PEER_KEY = "ab" * 32
 AT = "2026-01-02T03:04:05.678Z"
@@ -125,7 +127,7 @@ class FakeDaemon:
         self._taken: dict[str, set[int]] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
-        self._changed = asyncio.Condition()
+        self._watchers: set[asyncio.Future[None]] = set()
         self._server: asyncio.AbstractServer | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -146,7 +148,8 @@ class FakeDaemon:
 
     def publish(self, kind: str, **members: Any) -> int:
         """Adds an event to the journal; returns its cursor."""
-        return self._run(self._publish(kind, members))
+        cursor: int = self._run(self._publish(kind, members))
+        return cursor
 
     def methods(self) -> list[str]:
         """The commands that arrived, by name."""
@@ -154,14 +157,24 @@ class FakeDaemon:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Waits until a command has brought `condition` about; from any event loop."""
+        coroutine = asyncio.wait_for(self._until(condition), 20)
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
 
-        async def wait() -> None:
-            async with self._changed:
-                await asyncio.wait_for(self._changed.wait_for(condition), 20)
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            watcher = self._loop.create_future()
+            self._watchers.add(watcher)
+            try:
+                await watcher
+            finally:
+                self._watchers.discard(watcher)
 
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(wait(), self._loop))
+    def _changed(self) -> None:
+        for watcher in self._watchers:
+            if not watcher.done():
+                watcher.set_result(None)
 
-    def _run(self, coroutine: Any) -> Any:
+    def _run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
 
     async def _serve(self, path: Path) -> None:
@@ -170,16 +183,16 @@ class FakeDaemon:
     async def _stop(self) -> None:
         assert self._server is not None
         self._server.close()
-        for connection in tuple(self._connections):
+        connections = tuple(self._connections)
+        for connection in connections:
             connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*connections, return_exceptions=True)
 
     async def _publish(self, kind: str, members: Json) -> int:
-        async with self._changed:
-            cursor = len(self._journal) + 1
-            of_call = (members.get("message") or members.get("call_state") or {}).get("call")
-            self._journal.append({"cursor": cursor, "kind": kind, "at": AT, "call": of_call, **members})
-            self._changed.notify_all()
+        cursor = len(self._journal) + 1
+        of_call = (members.get("message") or members.get("call_state") or {}).get("call")
+        self._journal.append({"cursor": cursor, "kind": kind, "at": AT, "call": of_call, **members})
+        self._changed()
         return cursor
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -192,9 +205,8 @@ class FakeDaemon:
                 request = json.loads(line)
                 if request["method"] == "cancel":
                     answers[request["params"]["id"]].cancel()
-                    async with self._changed:
-                        self.given_up.append(request["params"]["id"])
-                        self._changed.notify_all()
+                    self.given_up.append(request["params"]["id"])
+                    self._changed()
                 else:
                     answers[request["id"]] = asyncio.create_task(self._answer(request, writer))
         except (asyncio.CancelledError, ConnectionError):
@@ -203,6 +215,7 @@ class FakeDaemon:
             self._connections.discard(task)
             for answer in answers.values():
                 answer.cancel()
+            await asyncio.gather(*answers.values(), return_exceptions=True)
             writer.close()
 
     async def _answer(self, request: Json, writer: asyncio.StreamWriter) -> None:
@@ -217,9 +230,8 @@ class FakeDaemon:
     async def _carry_out(self, method: str, params: Json) -> Json:
         if method == "hello":
             return {"version": __version__, "pid": os.getpid(), "home": str(self.home), "agent": self._agent()}
-        async with self._changed:
-            self.asked.append((method, params))
-            self._changed.notify_all()
+        self.asked.append((method, params))
+        self._changed()
         reply = self.replies.get(method)
         if reply is not None:
             return reply(params) if callable(reply) else reply
@@ -229,14 +241,14 @@ class FakeDaemon:
             case "wait":
                 return await self._wait(params)
             case "commit":
-                return await self._commit(params)
+                return self._commit(params)
             case "await-call":
                 return call(params["call"])
             case "end":
                 over = ended(params.get("call") or "00000000000000c1")
                 return {"call": over, "already": False, "transcript": transcript(call=over["call"])}
             case "send":
-                return message(params["text"], **{"from": "me", "state": "queued"})
+                return message(params["text"], state="queued") | {"from": "me"}
             case _:
                 raise Refusal("internal", f"nobody told the fake daemon about {method}")
 
@@ -251,21 +263,16 @@ class FakeDaemon:
                     return event
             return None
 
-        async with self._changed:
-            try:
-                waiting = self._changed.wait_for(lambda: peek() is not None)
-                await asyncio.wait_for(waiting, params["timeout_s"] or 1e-9)
-            except asyncio.TimeoutError:
-                pass
-            event = peek()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._until(lambda: peek() is not None), params["timeout_s"])
+        event = peek()
         cursor = len(self._journal) if event is None else event["cursor"]
         return {"cursor": cursor, "event": event, "timeout": event is None}
 
-    async def _commit(self, params: Json) -> Json:
-        async with self._changed:
-            self._taken.setdefault(params.get("consumer") or "", set()).add(params["cursor"])
-            self.committed.append(params["cursor"])
-            self._changed.notify_all()
+    def _commit(self, params: Json) -> Json:
+        self._taken.setdefault(params.get("consumer") or "", set()).add(params["cursor"])
+        self.committed.append(params["cursor"])
+        self._changed()
         return {"at": AT}
 
     def _agent(self) -> Json:
