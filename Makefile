@@ -5,7 +5,6 @@
 #   make lint    formatters, linters, type checkers
 #   make bench   the benchmarks
 #   make soak    the tests that take minutes
-#   make fuzz    the fuzz targets
 #   make clean   removes what was built
 #
 # All of them share one target folder, one cargo profile (dev; its dependencies are optimised, see Cargo.toml) and one
@@ -34,7 +33,7 @@ ifeq ($(shell $(BIN)/python -c 'print("alive")' 2>/dev/null),)
 $(TOOLS): always
 endif
 
-.PHONY: demo test lint bench soak fuzz clean always
+.PHONY: demo test lint bench soak clean always
 .DEFAULT_GOAL := test
 
 demo: $(NATIVE)
@@ -63,9 +62,6 @@ bench: $(TOOLS)
 soak: $(NATIVE)
 	@$(TIMED) 'nostr-rs-relay' scripts/install-nostr-rs-relay.sh
 	@$(TIMED) 'soak tests' $(BIN)/python -m pytest -m soak
-
-fuzz:
-	@$(TIMED) 'fuzzing' scripts/fuzz.sh
 
 clean:
 	cargo clean
