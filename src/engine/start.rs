@@ -62,7 +62,7 @@ impl Engine {
         settings.agent_id = Some(agent_id.clone());
         settings::remember(&home, &agent_id, &name, &settings.capabilities, &settings.relays)?;
         let me = Myself { key, agent_id: agent_id.clone(), name };
-        let owner = Channels::new(&settings.owner)?;
+        let owner = Channels::new(&settings.owner);
         let store = Store::open(&home.database()).map_err(|error| told(&error))?;
 
         let (commands, command_inputs) = mpsc::channel(COMMANDS);

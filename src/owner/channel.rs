@@ -10,7 +10,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use super::Question;
-use crate::api::{Error, ErrorKind};
 
 /// How long an owner's program may take. It may wait for the human: an hour is a meeting.
 const EXEC_TIME: Duration = Duration::from_secs(3_600);
@@ -28,6 +27,8 @@ pub(super) enum Way {
     Exec(String),
     /// A URL that takes a POST.
     Webhook(String),
+    /// What deployed agents or a later version reach, and this one does not: kept, and reported with each question.
+    Unknown(String),
 }
 
 /// Why the owner was not reached.
@@ -41,6 +42,8 @@ pub(super) enum Unreached {
     Slow(Duration),
     #[error("{0}")]
     Post(String),
+    #[error("this version does not know this way; it knows exec:PROGRAM and https://…")]
+    Unknown,
 }
 
 #[derive(Deserialize)]
@@ -60,29 +63,31 @@ impl fmt::Display for Way {
                 }
                 None => formatter.write_str("webhook"),
             },
+            // The number or name behind it is the owner's own.
+            Self::Unknown(text) => match text.split_once(':') {
+                Some((scheme, _)) => write!(formatter, "{scheme}:…"),
+                None => formatter.write_str("unknown"),
+            },
         }
     }
 }
 
 impl Way {
-    pub(super) fn parse(text: &str) -> Result<Self, Error> {
+    /// Reads a way as the settings name it. One that is not known stops nobody from working: a deployed agent's
+    /// environment names `telegram:…`, and the owner can still answer at a terminal.
+    pub(super) fn parse(text: &str) -> Self {
         let text = text.trim();
         if let Some(program) = text.strip_prefix("exec:").filter(|program| !program.is_empty()) {
-            return Ok(Self::Exec(program.to_owned()));
+            return Self::Exec(program.to_owned());
         }
         let local = ["http://127.0.0.1", "http://localhost", "http://[::1]"];
         let is_local = local.iter().any(|start| {
             text.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/', '?']))
         });
         if text.starts_with("https://") || is_local {
-            return Ok(Self::Webhook(text.to_owned()));
+            return Self::Webhook(text.to_owned());
         }
-        let shown: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
-        Err(Error::new(
-            ErrorKind::InvalidValue,
-            format!("\"{shown}\" is no way to the owner that this version knows"),
-            "use exec:PROGRAM (the question comes as JSON on its standard input) or https://…",
-        ))
+        Self::Unknown(text.chars().filter(|c| !c.is_control()).take(80).collect())
     }
 
     /// Carries a question. The owner's decision, if this way brings one.
@@ -91,6 +96,7 @@ impl Way {
         match self {
             Self::Exec(program) => run(program, json).await,
             Self::Webhook(url) => post(url, json).await.map(|()| None),
+            Self::Unknown(_) => Err(Unreached::Unknown),
         }
     }
 }
@@ -178,7 +184,7 @@ mod tests {
         let path = folder.path().join("owner");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
-        Way::parse(&format!("exec:{}", path.display())).unwrap()
+        Way::parse(&format!("exec:{}", path.display()))
     }
 
     fn carry(way: &Way) -> Result<Option<String>, Unreached> {
@@ -213,13 +219,16 @@ mod tests {
     #[test]
     fn only_encrypted_or_local_webhooks_are_taken_and_shown_without_their_secrets() {
         for url in ["https://hooks.example/secret?token=1", "http://127.0.0.1:80/x", "http://localhost"] {
-            assert!(Way::parse(url).is_ok(), "{url}");
+            assert!(matches!(Way::parse(url), Way::Webhook(_)), "{url}");
         }
         for url in
             ["http://hooks.example", "http://127.0.0.1.evil.example", "ftp://x", "exec:", "", "telegram:1"]
         {
-            assert_eq!(Way::parse(url).unwrap_err().kind, ErrorKind::InvalidValue, "{url}");
+            let way = Way::parse(url);
+            assert!(matches!(way, Way::Unknown(_)), "{url}");
+            assert!(matches!(carry(&way), Err(Unreached::Unknown)), "{url}");
         }
-        assert_eq!(Way::parse("https://user:pw@h.example/secret").unwrap().to_string(), "https://h.example");
+        assert_eq!(Way::parse("https://user:pw@h.example/secret").to_string(), "https://h.example");
+        assert_eq!(Way::parse("telegram:123").to_string(), "telegram:…");
     }
 }

@@ -7,6 +7,7 @@
 //! * `exec:program` — runs the program, without a shell, with the question as one JSON object on its standard input.
 //!   If it prints a JSON object with `"answer"`, that is the owner's decision.
 //! * `https://…` (or `http://` on this machine) — POSTs the same JSON.
+//! * Any other is kept and reported as not reached: a deployed agent's environment may name one.
 
 mod channel;
 
@@ -16,7 +17,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use self::channel::Way;
-use crate::api::{self, Error};
+use crate::api;
 use crate::proto::{CallId, Millis, TicketId};
 
 /// A question on its way to the owner.
@@ -66,22 +67,18 @@ pub struct Channels {
 
 impl Channels {
     /// Channels as the settings name them.
-    ///
-    /// # Errors
-    /// `invalid-value` that names what cannot be used.
-    pub fn new(settings: &[String]) -> Result<Self, Error> {
+    pub fn new(settings: &[String]) -> Self {
         let mut channels = Self::default();
-        channels.configure(settings)?;
-        Ok(channels)
+        channels.configure(settings);
+        channels
     }
 
     /// Takes other channels from now on.
-    ///
-    /// # Errors
-    /// `invalid-value` that names what cannot be used; nothing has changed then.
-    pub fn configure(&mut self, settings: &[String]) -> Result<(), Error> {
-        self.ways = settings.iter().map(|text| Way::parse(text)).collect::<Result<_, _>>()?;
-        Ok(())
+    pub fn configure(&mut self, settings: &[String]) {
+        self.ways = settings.iter().map(|text| Way::parse(text)).collect();
+        for way in self.ways.iter().filter(|way| matches!(way, Way::Unknown(_))) {
+            tracing::warn!(%way, "this version does not know this way to the owner");
+        }
     }
 
     /// No channel is configured.
