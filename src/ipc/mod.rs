@@ -35,7 +35,7 @@ pub const REQUEST_LIMIT: usize = 8 * 1024 * 1024;
 /// Longest reply line that a client takes: a transcript of thousands of long messages.
 const REPLY_LIMIT: usize = 256 * 1024 * 1024;
 /// Requests of one connection that wait for their reply; further ones are read when one of these is done.
-pub const IN_FLIGHT_LIMIT: usize = 64;
+pub const IN_FLIGHT_LIMIT: usize = 256;
 /// Connections at once: an agent with its hooks and waits uses a handful.
 pub const CONNECTIONS_LIMIT: usize = 256;
 /// How long a daemon has to answer `hello` (docs/guarantees.md: a stopped process is noticed in 5 s).
