@@ -138,7 +138,8 @@ impl Incoming {
             }
             _ => 1,
         };
-        let entries: Vec<Entry> = (0..count).filter_map(|part| state.held.remove(&(state.next + part))).collect();
+        let entries: Vec<Entry> =
+            (0..count).filter_map(|part| state.held.remove(&(state.next + part))).collect();
         state.next += count;
         state.cost -= entries.iter().map(|entry| cost(entry.body.len())).sum::<u64>();
         Some(Released { stream, through: state.next - 1, entries })

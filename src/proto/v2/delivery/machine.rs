@@ -112,11 +112,8 @@ impl Delivery {
 
     /// Everything that must survive a restart, as it is now.
     pub fn saved(&self) -> Saved {
-        let mut saved = Saved {
-            ended: self.phase != Phase::Open,
-            peer_end: self.peer_end.clone(),
-            ..Saved::default()
-        };
+        let mut saved =
+            Saved { ended: self.phase != Phase::Open, peer_end: self.peer_end.clone(), ..Saved::default() };
         self.outgoing.save(&mut saved);
         self.incoming.save(&mut saved);
         saved
@@ -150,7 +147,9 @@ impl Delivery {
     /// How many whole chunks the stream of a file takes now.
     pub fn chunk_room(&self, stream: u32) -> usize {
         match self.outgoing.is_open(stream) {
-            true => (span_bytes(stream) as usize).saturating_sub(self.outgoing.bytes_in(stream)) / CHUNK_LIMIT,
+            true => {
+                (span_bytes(stream) as usize).saturating_sub(self.outgoing.bytes_in(stream)) / CHUNK_LIMIT
+            }
             false => 0,
         }
     }
@@ -539,11 +538,13 @@ impl Delivery {
         }
         let epoch = self.epochs.for_sending(number, now);
         let reported = ack.as_ref().and_then(Ack::largest);
-        let keys = entries.iter().filter(|entry| entry.seq > 0).map(|entry| (entry.stream, entry.seq)).collect();
+        let keys =
+            entries.iter().filter(|entry| entry.seq > 0).map(|entry| (entry.stream, entry.seq)).collect();
         let plaintext = frame::pad(&Batch { ack, entries }.encode()).expect("it was filled up to the limit");
         self.receipts.sent();
         self.ping_wanted &= !ping;
-        let lost = self.flight.send(Sent { at: now, size: plaintext.len(), epoch, entries: keys, ping, reported });
+        let lost =
+            self.flight.send(Sent { at: now, size: plaintext.len(), epoch, entries: keys, ping, reported });
         self.lose(lost);
         Some(Transmit { epoch, number, plaintext })
     }

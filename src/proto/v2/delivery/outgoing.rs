@@ -134,7 +134,10 @@ impl Outgoing {
 
     /// Bytes that wait in a stream.
     pub(super) fn bytes_in(&self, stream: u32) -> usize {
-        self.unacked.range((stream, 0)..=(stream, u64::MAX)).map(|(_, unacked)| unacked.entry.body.len()).sum()
+        self.unacked
+            .range((stream, 0)..=(stream, u64::MAX))
+            .map(|(_, unacked)| unacked.entry.body.len())
+            .sum()
     }
 
     /// The last seq of each stream, once an end has been added.
@@ -146,7 +149,8 @@ impl Outgoing {
 
     /// Messages that are not delivered, in their order.
     pub(super) fn undelivered(&self) -> Vec<MessageId> {
-        let mut undelivered: Vec<_> = self.messages.iter().map(|(id, message)| (message.first, *id)).collect();
+        let mut undelivered: Vec<_> =
+            self.messages.iter().map(|(id, message)| (message.first, *id)).collect();
         undelivered.sort_unstable();
         undelivered.into_iter().map(|(_, id)| id).collect()
     }

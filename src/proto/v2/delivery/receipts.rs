@@ -89,9 +89,8 @@ impl Receipts {
 
     /// Everything up to `durable` is committed: what waited for it is acknowledged, now or merged with others.
     pub(super) fn commit(&mut self, durable: u64, budget_low: bool, now: Millis) {
-        let is_committed = |(number, pending): (&u64, &Pending)| {
-            (pending.point <= durable).then_some((*number, pending.at))
-        };
+        let is_committed =
+            |(number, pending): (&u64, &Pending)| (pending.point <= durable).then_some((*number, pending.at));
         let committed: Vec<(u64, Millis)> = self.pending.iter().filter_map(is_committed).collect();
         for (number, at) in committed {
             self.pending.remove(&number);

@@ -64,10 +64,16 @@ fn check(world: &World) {
                 to.surfaced.iter().filter(|(_, content)| is_chunk(content) == chunks).cloned().collect();
             assert_eq!(surfaced, expected(from, to, chunks), "once, and in order");
         }
-        let is_message = |(id, content): &&(MessageId, Content)| !is_chunk(content) && !from.expired.contains(id);
+        let is_message =
+            |(id, content): &&(MessageId, Content)| !is_chunk(content) && !from.expired.contains(id);
         let messages: BTreeSet<_> = from.accepted.iter().filter(is_message).map(|(id, _)| *id).collect();
         assert_eq!(from.delivered, messages, "all delivered, and nothing else");
         assert!(from.machine.is_settled());
+        let is_read = |event: &Event| match event {
+            Event::Read(id) => Some(*id),
+            _ => None,
+        };
+        assert_eq!(from.events.iter().rev().find_map(is_read), to.read, "the last receipt");
         assert!(!from.events.iter().any(|event| matches!(event, Event::Closed { .. })));
     }
 }
@@ -95,7 +101,7 @@ proptest! {
                 }
                 Step::Read { side } => {
                     if let Some((id, _)) = world.sides[side].surfaced.last().cloned() {
-                        world.input(side, |machine, _| machine.read(id).unwrap());
+                        world.read(side, id);
                     }
                 }
                 Step::Kill { side } => world.kill(side),

@@ -2,6 +2,7 @@
 //!
 //! `rules` holds one rule each; `lossy` runs whole conversations against a model.
 
+mod hostile;
 mod lossy;
 mod rules;
 
@@ -9,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::*;
-use crate::proto::v2::batch::Batch;
+use crate::proto::v2::batch::{Ack, Batch};
 use crate::proto::v2::frame;
 use crate::proto::{Hex, Millis};
 
@@ -48,7 +49,12 @@ struct Transaction {
     point: u64,
     outputs: Vec<Output>,
     /// What the user is told to be accepted when it is committed.
-    accepted: Option<(MessageId, Content)>,
+    accepted: Option<Accepted>,
+}
+
+enum Accepted {
+    Said(MessageId, Content),
+    Read(MessageId),
 }
 
 /// One agent as the engine would run it: the machine, and what survives it.
@@ -61,6 +67,7 @@ struct Side {
     // Durable:
     disk: Saved,
     accepted: Vec<(MessageId, Content)>,
+    read: Option<MessageId>,
     surfaced: Vec<(MessageId, Content)>,
     delivered: BTreeSet<MessageId>,
     expired: BTreeSet<MessageId>,
@@ -98,6 +105,7 @@ impl Side {
             numbers: BTreeSet::new(),
             disk: Saved::default(),
             accepted: vec![],
+            read: None,
             surfaced: vec![],
             delivered: BTreeSet::new(),
             expired: BTreeSet::new(),
@@ -148,7 +156,7 @@ impl World {
     fn input_accepting<T>(
         &mut self,
         side: usize,
-        accepted: Option<(MessageId, Content)>,
+        accepted: Option<Accepted>,
         input: impl FnOnce(&mut Delivery, Millis) -> T,
     ) -> T {
         let now = self.now;
@@ -187,12 +195,17 @@ impl World {
     }
 
     fn commit(&mut self, side: usize) {
-        let Some(Transaction { point, outputs, accepted, .. }) = self.sides[side].transactions.pop_front() else {
+        let Some(Transaction { point, outputs, accepted, .. }) = self.sides[side].transactions.pop_front()
+        else {
             return;
         };
         let [one, other] = &mut self.sides;
         let (own, peer) = if side == 0 { (one, other) } else { (other, one) };
-        own.accepted.extend(accepted);
+        match accepted {
+            Some(Accepted::Said(id, content)) => own.accepted.push((id, content)),
+            Some(Accepted::Read(id)) => own.read = Some(id),
+            None => {}
+        }
         for output in outputs {
             match output {
                 Output::Persist(change) => {
@@ -225,7 +238,8 @@ impl World {
             let commit = |side: usize| self.sides[side].transactions.front().map(|first| first.at);
             let timer = |side: usize| self.sides[side].machine.poll_timeout().map(|(at, _)| at);
             let handshake = self.handshakes.iter().map(|(at, ..)| *at).min();
-            let next = [network, commit(0), commit(1), timer(0), timer(1), handshake].into_iter().flatten().min();
+            let next =
+                [network, commit(0), commit(1), timer(0), timer(1), handshake].into_iter().flatten().min();
             let Some(next) = next.filter(|next| *next <= end) else { break };
             self.now = self.now.max(next);
             if handshake == Some(next) {
@@ -247,7 +261,10 @@ impl World {
                         let now = self.now;
                         self.input(side, |machine, now| machine.handle_timeout(now));
                         let again = self.sides[side].machine.poll_timeout();
-                        assert!(again.is_none_or(|(at, _)| at > now), "a timer that fires for ever: {again:?}");
+                        assert!(
+                            again.is_none_or(|(at, _)| at > now),
+                            "a timer that fires for ever: {again:?}"
+                        );
                         break;
                     }
                 }
@@ -296,9 +313,13 @@ impl World {
 
     fn say(&mut self, side: usize, id: u128, content: Content, deadline: Option<Millis>) {
         let id = Hex(id.to_be_bytes());
-        let accepted = Some((id, content.clone()));
+        let accepted = Some(Accepted::Said(id, content.clone()));
         // What is refused leaves no transaction, and so is not accepted.
         _ = self.input_accepting(side, accepted, |machine, _| machine.say(id, &content, deadline));
+    }
+
+    fn read(&mut self, side: usize, id: MessageId) {
+        self.input_accepting(side, Some(Accepted::Read(id)), |machine, _| machine.read(id).unwrap());
     }
 
     fn text(&mut self, side: usize, id: u128, words: &str) {
@@ -312,5 +333,75 @@ impl World {
             frame::unpad(&frame.plaintext).and_then(Batch::decode).expect("our own frames are well-formed")
         };
         log.into_iter().filter(|(of, _)| *of == side).map(decoded).collect()
+    }
+}
+
+fn id(number: u128) -> MessageId {
+    Hex(number.to_be_bytes())
+}
+
+/// A machine that is told everything durable at once, for tests that make the peer's frames themselves.
+struct Alone {
+    machine: Delivery,
+    now: Millis,
+}
+
+impl Alone {
+    fn new() -> Self {
+        Self { machine: Delivery::new(START), now: START }
+    }
+
+    fn drain(&mut self) -> Vec<Output> {
+        let outputs = std::iter::from_fn(|| self.machine.poll_output()).collect();
+        self.machine.handle_persisted(self.machine.persist_point(), self.now);
+        outputs
+    }
+
+    fn text(&mut self, number: u128) {
+        self.machine.say(id(number), &Content::Text(number.to_string()), None).unwrap();
+        self.drain();
+    }
+
+    /// The next frame, decoded.
+    fn frame(&mut self) -> Option<(u64, Batch)> {
+        let frame = self.machine.poll_transmit(self.now)?;
+        Some((frame.number, Batch::decode(frame::unpad(&frame.plaintext).unwrap()).unwrap()))
+    }
+
+    /// Seqs that go out now.
+    fn seqs(&mut self) -> Vec<u64> {
+        std::iter::from_fn(|| self.frame())
+            .flat_map(|(_, batch)| batch.entries)
+            .map(|entry| entry.seq)
+            .collect()
+    }
+
+    fn receive(&mut self, number: u64, batch: Batch) -> Handled {
+        let plaintext = frame::pad(&batch.encode()).unwrap();
+        self.machine.handle_frame(0, number, &plaintext, self.now)
+    }
+
+    fn acknowledge(&mut self, number: u64, acknowledged: &[u64]) {
+        let mut ranges: Vec<std::ops::RangeInclusive<u64>> = vec![];
+        for number in acknowledged.iter().rev().copied() {
+            match ranges.last_mut() {
+                Some(last) if *last.start() == number + 1 => *last = number..=*last.end(),
+                _ => ranges.push(number..=number),
+            }
+        }
+        let ack = Some(Ack { delay: Duration::ZERO, ranges });
+        assert_eq!(self.receive(number, Batch { ack, entries: vec![] }), Handled::Taken);
+        self.drain();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some((at, _)) = self.machine.poll_timeout()
+            && at <= end
+        {
+            self.now = at;
+            self.machine.handle_timeout(at);
+        }
+        self.now = end;
     }
 }
