@@ -208,7 +208,7 @@ fn join<'b>(bodies: impl ExactSizeIterator<Item = &'b [u8]>) -> Result<String, M
         }
         let words = |decoder: &mut Decoder<'b>| {
             cbor::array_of(decoder, 3)?;
-            (decoder.u64()?, decoder.u64()?);
+            let _numbers = (decoder.u64()?, decoder.u64()?);
             Ok(decoder.str()?)
         };
         let words = cbor::read(body, words, |words| write_part(expected, count, words))?;

@@ -9,17 +9,17 @@ use super::incoming::{Incoming, Released};
 use super::outgoing::Outgoing;
 use super::receipts::{Receipts, Seen};
 use super::{
-    AWAY_TIME, Change, DRAIN_TIME, Event, FILE_STREAMS, Handled, LINGER_TIME, LOST_TIME, Output, PING_TIME,
-    QUEUE_BYTES, QUEUE_ENTRIES, Refused, Said, Saved, Transmit, span_bytes,
+    AWAY_TIME, Change, DRAIN_TIME, Event, Handled, LINGER_TIME, LOST_TIME, Output, PING_TIME, Said, Saved,
+    Transmit, span_bytes,
 };
-use crate::proto::v2::batch::{Ack, Batch, CONTROL, Entry, FIRST_FILE, Kind};
+use crate::proto::v2::batch::{Ack, Batch, CONTROL, Entry, Kind};
 use crate::proto::v2::body::{self, CHUNK_LIMIT, Content};
 use crate::proto::v2::frame;
-use crate::proto::{Hex, MessageId, Millis};
+use crate::proto::{Hex, Millis};
 
 /// Where the call is in its life, as far as the machine is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Open,
     Draining {
         until: Millis,
@@ -32,21 +32,21 @@ enum Phase {
 /// Both directions of one call.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    outgoing: Outgoing,
-    incoming: Incoming,
+    pub(super) outgoing: Outgoing,
+    pub(super) incoming: Incoming,
     // Of the current handshake.
     flight: Flight,
     receipts: Receipts,
     epochs: Epochs,
     outputs: VecDeque<Output>,
     /// How many changes were ever given out, and how many of them are durable.
-    issued: u64,
+    pub(super) issued: u64,
     durable: u64,
     heard_at: Millis,
     away: bool,
     ping_wanted: bool,
     budget_low: bool,
-    phase: Phase,
+    pub(super) phase: Phase,
     peer_end: Option<Vec<(u32, u64)>>,
     peer_done: bool,
 }
@@ -124,7 +124,8 @@ impl Delivery {
         self.issued
     }
 
-    /// The epoch that the eight bits in a frame of the peer mean; none, if no key for it can be there.
+    /// The epoch that the eight bits in a frame of the peer mean; none, if no key for it can be there. It may be the one
+    /// after the current one: then the session tries the renewed key, and keeps it if the frame opens.
     pub fn receive_epoch(&self, bits: u8) -> Option<u64> {
         self.epochs.of(bits)
     }
@@ -338,7 +339,7 @@ impl Delivery {
     }
 
     /// Does what follows from the state as a whole.
-    fn advance(&mut self, now: Millis) {
+    pub(super) fn advance(&mut self, now: Millis) {
         if let Some(epoch) = self.epochs.retire(|number| self.receipts.has_all_below(number), now) {
             self.outputs.push_back(Output::ForgetKey { epoch });
         }
@@ -356,7 +357,7 @@ impl Delivery {
     }
 
     /// Says that nothing more will be said. Files that still run are over, in both directions.
-    fn begin_end(&mut self, now: Millis) {
+    pub(super) fn begin_end(&mut self, now: Millis) {
         for stream in self.incoming.file_streams() {
             self.close_incoming(stream);
         }
@@ -379,127 +380,9 @@ impl Delivery {
         self.event(Event::Closed { lost, undelivered });
     }
 
-    // ---- commands ----
-
-    /// Says something. Returns the seq of its first entry. A message that is not delivered at its deadline is withdrawn.
-    ///
-    /// # Errors
-    /// [`Refused`]; nothing has changed then.
-    pub fn say(
-        &mut self,
-        id: MessageId,
-        content: &Content,
-        deadline: Option<Millis>,
-    ) -> Result<u64, Refused> {
-        self.check_open()?;
-        let (place, (size, limit)) = (content.place(), content.size());
-        if size > limit {
-            return Err(Refused::TooLarge { size, limit });
-        }
-        let stream = match content {
-            Content::FileOffer(offer) => offer.stream,
-            _ => place.0,
-        };
-        let is_file = matches!(content, Content::FileOffer(_) | Content::Chunk { .. });
-        if is_file && (stream < FIRST_FILE || !self.outgoing.is_open(stream)) {
-            return Err(Refused::NoStream);
-        }
-        let is_full = match place.1 {
-            Kind::Chunk if size == 0 => return Err(Refused::Empty),
-            Kind::Chunk => self.outgoing.bytes_in(stream) + size > span_bytes(stream) as usize,
-            _ => self.outgoing.entries() >= QUEUE_ENTRIES || self.outgoing.bytes() + size > QUEUE_BYTES,
-        };
-        if is_full {
-            return Err(Refused::Full);
-        }
-        if body::is_message(place.1) && self.outgoing.knows(&id) {
-            return Err(Refused::Repeated);
-        }
-        let mut first = None;
-        for body in content.encode() {
-            let queued = self.outgoing.push(place, id, body, deadline, self.issued + 1);
-            first = first.or(Some(queued.entry.seq));
-            self.persist(Change::Queue(queued));
-        }
-        Ok(first.unwrap_or_default())
-    }
-
-    /// Tells the peer that the application has taken this message, and all before it.
-    ///
-    /// # Errors
-    /// [`Refused`]; nothing has changed then.
-    pub fn read(&mut self, id: MessageId) -> Result<(), Refused> {
-        self.check_open()?;
-        if self.outgoing.entries() >= QUEUE_ENTRIES {
-            return Err(Refused::Full);
-        }
-        let queued = self.outgoing.push_read(id, self.issued + 1);
-        self.persist(Change::Queue(queued));
-        Ok(())
-    }
-
-    /// Opens a stream for a file of ours; the offer names it.
-    ///
-    /// # Errors
-    /// [`Refused`]; nothing has changed then.
-    pub fn open_outgoing(&mut self) -> Result<u32, Refused> {
-        self.check_open()?;
-        if self.outgoing.file_streams().len() >= FILE_STREAMS {
-            return Err(Refused::TooManyFiles);
-        }
-        let stream = self.outgoing.open_file();
-        self.persist(Change::OpenOutgoing(stream));
-        Ok(stream)
-    }
-
-    /// A file of ours is through, or cancelled: what waits in its stream is dropped.
-    pub fn close_outgoing(&mut self, stream: u32) {
-        if stream >= FIRST_FILE && self.outgoing.close(stream) {
-            self.persist(Change::CloseOutgoing(stream));
-        }
-    }
-
-    /// Takes chunks on this stream from now on: before the offer that named it is accepted.
-    ///
-    /// # Errors
-    /// [`Refused`]; nothing has changed then.
-    pub fn open_incoming(&mut self, stream: u32) -> Result<(), Refused> {
-        self.check_open()?;
-        if stream < FIRST_FILE || self.incoming.is_open(stream) {
-            return Err(Refused::NoStream);
-        }
-        if self.incoming.file_streams().len() >= FILE_STREAMS {
-            return Err(Refused::TooManyFiles);
-        }
-        self.incoming.open(stream, 1);
-        self.persist(Change::OpenIncoming(stream));
-        Ok(())
-    }
-
-    /// A file of the peer is through, or not wanted: what still comes on its stream is dropped.
-    pub fn close_incoming(&mut self, stream: u32) {
-        if stream >= FIRST_FILE && self.incoming.close(stream) {
-            self.persist(Change::CloseIncoming(stream));
-        }
-    }
-
-    /// Ends the call: what was said before still goes out, for [`DRAIN_TIME`]. `false` if it ends already.
-    pub fn end(&mut self, now: Millis) -> bool {
-        let is_open = self.phase == Phase::Open;
-        if is_open {
-            self.begin_end(now);
-            self.advance(now);
-        }
-        is_open
-    }
-
-    fn check_open(&self) -> Result<(), Refused> {
-        if self.phase == Phase::Open { Ok(()) } else { Err(Refused::Ended) }
-    }
-
     // ---- poll ----
 
-    fn persist(&mut self, change: Change) {
+    pub(super) fn persist(&mut self, change: Change) {
         self.issued += 1;
         self.outputs.push_back(Output::Persist(change));
     }

@@ -37,6 +37,7 @@
 //! * What the peer committed is surfaced once, in the order of its stream; only what came as a whole is.
 //! * Nothing that a peer sends makes it hold more than a few megabytes: see [`span_bytes`].
 
+mod commands;
 mod epochs;
 mod flight;
 mod incoming;
@@ -127,7 +128,7 @@ pub struct Said {
 pub enum Output {
     /// Persist this.
     Persist(Change),
-    /// Persist that this happened, and act on it.
+    /// Act on this, in the same transaction.
     Event(Event),
     /// Delete the peer's keys of this epoch and all before.
     ForgetKey {
@@ -145,7 +146,7 @@ pub enum Event {
     Read(MessageId),
     /// The deadline of this message of ours has passed, and it is withdrawn. The peer may have got it all the same.
     Expired(MessageId),
-    /// Entries of the peer that are acknowledged and not acted on, for this reason. Worth a DEBUG line.
+    /// Entries of the peer that are acknowledged and not acted on, for this reason. Worth a DEBUG line, not a row.
     Ignored(MessageId, &'static str),
     /// Nothing was heard of the peer for [`AWAY_TIME`].
     Away,

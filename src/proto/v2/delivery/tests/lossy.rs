@@ -2,11 +2,28 @@
 //! and in order, nothing is called delivered that the peer has not committed, and once the weather is fine everything
 //! arrives in time.
 //!
-//! Each of these bugs, planted by hand, made the tests here fail (proptest prints the smallest input):
+//! Each of these bugs was planted by hand, and made a property below fail within its 256 cases:
 //!
 //! | planted | found as |
 //! |---|---|
-//! | to be filled | |
+//! | a frame is acknowledged before its entries are durable | delivered, and the peer does not have it |
+//! | an entry that comes again in another frame is acknowledged at once, the first not being durable | the same |
+//! | dedup by seq is skipped | once, and in order |
+//! | dedup by frame number is skipped | a panic in the books of what is under way; four rules |
+//! | an entry leaves before it is durable | once, and in order: after a crash its seq names two messages |
+//! | `reload` begins frame numbers anew | a frame number was used twice |
+//! | `reload` keeps frames that wait for the failed commit | delivered, and the peer does not have it |
+//! | seqs begin anew after a restart | the changes lead to the state |
+//! | entries are surfaced in the order of arrival | delivered, and the peer does not have it |
+//! | what is held is not stored | the same |
+//! | `Delivered` when a frame leaves, or at the first part | the same; delivered twice |
+//! | a lost entry is not sent again; `resume` does not rewind | all delivered, and nothing else |
+//! | the loss timer grants no probe, or never gets shorter again | once, and in order; the end is not drained in time |
+//! | a withdrawn message leaves a gap | once, and in order |
+//! | keys are deleted as soon as everything has come here | the peer's last message is undelivered |
+//!
+//! Not caught here, because they cost only time or memory, and kept by `rules`: loss by one later frame instead of
+//! three, the window, the span, late acknowledgements, what is reported again.
 
 use proptest::prelude::*;
 
@@ -87,7 +104,8 @@ proptest! {
         // A file is under way beside the talk.
         world.input(0, |machine, _| machine.open_outgoing().unwrap());
         world.input(1, |machine, _| machine.open_incoming(2).unwrap());
-        (world.commit(0), world.commit(1));
+        world.commit(0);
+        world.commit(1);
         for (id, step) in (1..).zip(steps) {
             match step {
                 Step::Text { side, kilobytes, patience } => {
