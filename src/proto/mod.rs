@@ -8,6 +8,7 @@ mod names;
 pub mod presence;
 pub mod text;
 mod time;
+pub mod v2;
 mod words;
 
 pub use ids::{CallId, EventId, Hex, MessageId, NotHex, PublicKey, TicketId};

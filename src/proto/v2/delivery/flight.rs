@@ -1,0 +1,204 @@
+//! Frames of ours: what is under way, what is lost, how long a round trip takes (RFC 9002, much simplified).
+//!
+//! ```text
+//!            acknowledged ──────────────────────────────► settled
+//!   sent ──┤                                                ▲
+//!            three later ones acknowledged, or too long ──► lost   (its entries go out again in another frame)
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Key, LOSS_TIME, LOSS_TIME_LIMIT, WINDOW_BYTES, WINDOW_FRAMES};
+use crate::proto::Millis;
+use crate::proto::v2::batch::Ack;
+use crate::proto::v2::frame::PLAINTEXT_LIMIT;
+
+/// A frame is lost when this many later ones have been acknowledged (RFC 9002, 6.1.1): less is reordering.
+const REORDER_FRAMES: usize = 3;
+/// Most frames remembered: an acknowledgement that comes after its frame was given up still counts.
+const SENT_LIMIT: usize = 2_048;
+/// Frames sent after the loss timer fired, before it fires again: a peer that is gone costs two frames in 30 s.
+const PROBES: u8 = 2;
+
+/// A frame that has left and is not acknowledged.
+#[derive(Debug, Clone)]
+pub(super) struct Sent {
+    pub(super) at: Millis,
+    pub(super) size: usize,
+    pub(super) epoch: u64,
+    pub(super) entries: Vec<Key>,
+    pub(super) ping: bool,
+    /// The largest number that it acknowledged.
+    pub(super) reported: Option<u64>,
+}
+
+impl Sent {
+    fn is_eliciting(&self) -> bool {
+        self.ping || !self.entries.is_empty()
+    }
+}
+
+/// The frames sent in one handshake.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Flight {
+    next: u64,
+    sent: BTreeMap<u64, Sent>,
+    /// Frames with entries, neither acknowledged nor lost.
+    under_way: BTreeSet<u64>,
+    bytes: usize,
+    /// The largest acknowledged numbers, largest first.
+    top: Vec<u64>,
+    smoothed: Option<Duration>,
+    /// How often the loss timer fired since the peer was last heard.
+    backoff: u32,
+    probes: u8,
+}
+
+impl Flight {
+    /// The number of the next frame.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The smoothed round trip.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.smoothed
+    }
+
+    /// How many frames with entries are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// Whether this frame is under way.
+    pub(super) fn is_under_way(&self, number: u64) -> bool {
+        self.under_way.contains(&number)
+    }
+
+    /// Whether the window has room for a frame with entries.
+    pub(super) fn has_room(&self) -> bool {
+        self.under_way.len() < WINDOW_FRAMES
+            && self.bytes + PLAINTEXT_LIMIT <= WINDOW_BYTES
+            && (self.backoff == 0 || self.probes > 0)
+    }
+
+    /// A frame leaves. Returns frames that are forgotten for it while still under way.
+    pub(super) fn send(&mut self, sent: Sent) -> Vec<Sent> {
+        if sent.is_eliciting() {
+            self.under_way.insert(self.next);
+            self.bytes += sent.size;
+            self.probes = self.probes.saturating_sub(1);
+        }
+        self.sent.insert(self.next, sent);
+        self.next += 1;
+        let mut lost = Vec::new();
+        while self.sent.len() > SENT_LIMIT
+            && let Some((number, sent)) = self.sent.pop_first()
+        {
+            if self.land(number, sent.size) {
+                lost.push(sent);
+            }
+        }
+        lost
+    }
+
+    /// It is not under way any more. `false` if it was not.
+    fn land(&mut self, number: u64, size: usize) -> bool {
+        let was_under_way = self.under_way.remove(&number);
+        if was_under_way {
+            self.bytes -= size;
+        }
+        was_under_way
+    }
+
+    /// The frames that are acknowledged for the first time.
+    pub(super) fn acknowledge(&mut self, ack: &Ack, now: Millis) -> Vec<Sent> {
+        let numbers: Vec<u64> = ack
+            .ranges
+            .iter()
+            .flat_map(|range| self.sent.range(range.clone()).map(|(number, _)| *number))
+            .collect();
+        let mut acknowledged = Vec::new();
+        for number in numbers {
+            let Some(sent) = self.sent.remove(&number) else { continue };
+            let first = self.land(number, sent.size);
+            if first && ack.largest() == Some(number) && self.top.first().is_none_or(|top| *top < number) {
+                self.measure(now.since(sent.at), ack.delay);
+            }
+            self.top.push(number);
+            acknowledged.push(sent);
+        }
+        self.top.sort_unstable_by(|one, other| other.cmp(one));
+        self.top.truncate(REORDER_FRAMES);
+        acknowledged
+    }
+
+    fn measure(&mut self, round_trip: Duration, delay: Duration) {
+        let sample = round_trip.checked_sub(delay).unwrap_or(round_trip);
+        self.smoothed = Some(self.smoothed.map_or(sample, |smoothed| (smoothed * 7 + sample) / 8));
+    }
+
+    /// Frames that later acknowledgements have passed by.
+    pub(super) fn overtaken(&mut self) -> Vec<Sent> {
+        match self.top.get(REORDER_FRAMES - 1) {
+            Some(bound) => {
+                let lost: Vec<u64> = self.under_way.range(..bound).copied().collect();
+                self.give_up(lost)
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// They are lost. They stay known: a late acknowledgement still counts.
+    fn give_up(&mut self, numbers: Vec<u64>) -> Vec<Sent> {
+        let mut lost = Vec::new();
+        for number in numbers {
+            if let Some(sent) = self.sent.get(&number).cloned()
+                && self.land(number, sent.size)
+            {
+                lost.push(sent);
+            }
+        }
+        lost
+    }
+
+    /// How long a frame may stay unacknowledged when the peer answers.
+    pub(super) fn patience(&self) -> Duration {
+        self.smoothed.map_or(LOSS_TIME, |smoothed| (smoothed * 2).clamp(LOSS_TIME, LOSS_TIME_LIMIT))
+    }
+
+    fn patience_now(&self) -> Duration {
+        self.patience().saturating_mul(1 << self.backoff.min(5)).min(LOSS_TIME_LIMIT)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Millis> {
+        let oldest = self.sent.get(self.under_way.first()?)?;
+        Some(oldest.at + self.patience_now())
+    }
+
+    /// Frames that have been under way for too long. The next ones get twice the time.
+    pub(super) fn handle_timeout(&mut self, now: Millis) -> Vec<Sent> {
+        let lost = self.overdue(self.patience_now(), now);
+        if !lost.is_empty() {
+            self.backoff = self.backoff.saturating_add(1);
+            self.probes = PROBES;
+        }
+        lost
+    }
+
+    /// The peer lives, or there is a way to it again: what could have been answered by now was lost.
+    pub(super) fn retry(&mut self, now: Millis) -> Vec<Sent> {
+        if self.backoff == 0 {
+            return Vec::new();
+        }
+        self.backoff = 0;
+        self.overdue(self.patience(), now)
+    }
+
+    fn overdue(&mut self, patience: Duration, now: Millis) -> Vec<Sent> {
+        let is_overdue = |number: &&u64| self.sent.get(number).is_some_and(|sent| sent.at + patience <= now);
+        let overdue = self.under_way.iter().take_while(is_overdue).copied().collect();
+        self.give_up(overdue)
+    }
+}

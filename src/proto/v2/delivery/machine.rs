@@ -1,0 +1,576 @@
+//! The machine itself: what comes in, what goes out, and its life.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::epochs::Epochs;
+use super::flight::{Flight, Sent};
+use super::incoming::{Incoming, Released};
+use super::outgoing::Outgoing;
+use super::receipts::{Receipts, Seen};
+use super::{
+    AWAY_TIME, Change, DRAIN_TIME, Event, FILE_STREAMS, Handled, LINGER_TIME, LOST_TIME, Output, PING_TIME,
+    QUEUE_BYTES, QUEUE_ENTRIES, Refused, Said, Saved, Transmit, span_bytes,
+};
+use crate::proto::v2::batch::{Ack, Batch, CONTROL, Entry, FIRST_FILE, Kind};
+use crate::proto::v2::body::{self, CHUNK_LIMIT, Content};
+use crate::proto::v2::frame;
+use crate::proto::{Hex, MessageId, Millis};
+
+/// Where the call is in its life, as far as the machine is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Draining {
+        until: Millis,
+        /// Everything has arrived on both sides; from now on only what comes again is answered.
+        linger: Option<Millis>,
+    },
+    Closed,
+}
+
+/// Both directions of one call.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    outgoing: Outgoing,
+    incoming: Incoming,
+    // Of the current handshake.
+    flight: Flight,
+    receipts: Receipts,
+    epochs: Epochs,
+    outputs: VecDeque<Output>,
+    /// How many changes were ever given out, and how many of them are durable.
+    issued: u64,
+    durable: u64,
+    heard_at: Millis,
+    away: bool,
+    ping_wanted: bool,
+    budget_low: bool,
+    phase: Phase,
+    peer_end: Option<Vec<(u32, u64)>>,
+    peer_done: bool,
+}
+
+impl Delivery {
+    /// A call that has just connected.
+    pub fn new(now: Millis) -> Self {
+        Self::restore(&Saved::default(), now)
+    }
+
+    /// A call as it was persisted, in a handshake that has just been made. What the peer may not have goes out again.
+    pub fn restore(saved: &Saved, now: Millis) -> Self {
+        let mut delivery = Self {
+            outgoing: Outgoing::restore(saved),
+            incoming: Incoming::restore(saved),
+            flight: Flight::default(),
+            receipts: Receipts::default(),
+            epochs: Epochs::new(now),
+            outputs: VecDeque::new(),
+            issued: 0,
+            durable: 0,
+            heard_at: now,
+            away: false,
+            ping_wanted: false,
+            budget_low: false,
+            phase: Phase::Open,
+            peer_end: saved.peer_end.clone(),
+            peer_done: false,
+        };
+        if saved.ended {
+            delivery.phase = Phase::Draining { until: now + DRAIN_TIME, linger: None };
+        }
+        delivery.advance(now);
+        delivery
+    }
+
+    /// A transaction failed: goes back to what was persisted before, in the same handshake. Frame numbers go on.
+    pub fn reload(&mut self, saved: &Saved, now: Millis) {
+        let restored = Self::restore(saved, now);
+        self.outgoing = restored.outgoing;
+        self.incoming = restored.incoming;
+        (self.phase, self.peer_end, self.peer_done) = (restored.phase, restored.peer_end, restored.peer_done);
+        self.outputs = restored.outputs;
+        self.receipts.forget_pending();
+        self.durable = self.issued;
+    }
+
+    /// The peer has lost its keys, and a new handshake has been made: frame numbers and epochs begin anew.
+    pub fn resume(&mut self, now: Millis) {
+        self.flight = Flight::default();
+        self.receipts = Receipts::default();
+        self.epochs = Epochs::new(now);
+        self.outgoing.rewind(self.durable);
+        self.ping_wanted = false;
+        if let Phase::Draining { .. } = self.phase {
+            self.phase = Phase::Draining { until: now + DRAIN_TIME, linger: None };
+        }
+        self.hear(now);
+        self.advance(now);
+    }
+
+    // ---- getters ----
+
+    /// Everything that must survive a restart, as it is now.
+    pub fn saved(&self) -> Saved {
+        let mut saved =
+            Saved { ended: self.phase != Phase::Open, peer_end: self.peer_end.clone(), ..Saved::default() };
+        self.outgoing.save(&mut saved);
+        self.incoming.save(&mut saved);
+        saved
+    }
+
+    /// What [`Self::handle_persisted`] is told once everything given out so far is durable.
+    pub fn persist_point(&self) -> u64 {
+        self.issued
+    }
+
+    /// The epoch that the eight bits in a frame of the peer mean; none, if no key for it can be there.
+    pub fn receive_epoch(&self, bits: u8) -> Option<u64> {
+        self.epochs.of(bits)
+    }
+
+    /// Whether nothing of ours waits for the peer.
+    pub fn is_settled(&self) -> bool {
+        self.outgoing.is_empty()
+    }
+
+    /// Whether it is over.
+    pub fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    /// The smoothed round trip, commit of the peer included.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.flight.round_trip()
+    }
+
+    /// How many whole chunks the stream of a file takes now.
+    pub fn chunk_room(&self, stream: u32) -> usize {
+        match self.outgoing.is_open(stream) {
+            true => {
+                (span_bytes(stream) as usize).saturating_sub(self.outgoing.bytes_in(stream)) / CHUNK_LIMIT
+            }
+            false => 0,
+        }
+    }
+
+    // ---- handle: from the peer, the store and the clock ----
+
+    /// Takes a frame that was opened with the key of `epoch`.
+    pub fn handle_frame(&mut self, epoch: u64, number: u64, plaintext: &[u8], now: Millis) -> Handled {
+        if self.is_closed() {
+            return Handled::Dropped("the call is over");
+        }
+        match self.receipts.check(number) {
+            Seen::Never => {}
+            Seen::Pending => return Handled::Dropped("it waits for its commit already"),
+            Seen::Committed => {
+                self.receipts.repeat(number);
+                return Handled::Dropped("it was acknowledged already");
+            }
+            Seen::NotTaken(why) => return Handled::Dropped(why),
+        }
+        let Batch { ack, entries } = match frame::unpad(plaintext).and_then(Batch::decode) {
+            Ok(batch) => batch,
+            Err(malformed) => return Handled::Malformed(malformed),
+        };
+        if let Err(why) = self.incoming.check(&entries) {
+            return Handled::Dropped(why);
+        }
+        self.epochs.opened(epoch, number, now);
+        if let Some(ack) = ack {
+            self.handle_ack(&ack, now);
+        }
+        self.hear(now);
+        if entries.is_empty() {
+            self.receipts.take_quiet(number, now);
+        } else {
+            self.handle_entries(entries, now);
+            // What came again may not be durable yet either: it waits for the latest change, not only for its own.
+            self.receipts.take(number, self.issued, now);
+            self.receipts.commit(self.durable, self.budget_low, now);
+            if let Phase::Draining { until, linger: Some(_) } = self.phase {
+                self.phase = Phase::Draining { until, linger: Some(until.min(now + LINGER_TIME)) };
+            }
+        }
+        self.advance(now);
+        Handled::Taken
+    }
+
+    /// Everything up to this [`Self::persist_point`] is durable.
+    pub fn handle_persisted(&mut self, point: u64, now: Millis) {
+        self.durable = self.durable.max(point.min(self.issued));
+        self.outgoing.commit(self.durable);
+        self.receipts.commit(self.durable, self.budget_low, now);
+        self.advance(now);
+    }
+
+    /// Carries out what is due.
+    pub fn handle_timeout(&mut self, now: Millis) {
+        if self.is_closed() {
+            return;
+        }
+        let silence = now.since(self.heard_at);
+        if silence >= LOST_TIME {
+            return self.close(true);
+        }
+        if silence >= AWAY_TIME && !self.away {
+            self.away = true;
+            self.event(Event::Away);
+        }
+        self.ping_wanted |= silence >= PING_TIME && self.flight.under_way() == 0;
+        let lost = self.flight.handle_timeout(now);
+        self.lose(lost);
+        self.receipts.handle_timeout(now);
+        while let Some((id, keys)) = self.outgoing.expire(now) {
+            for key in keys {
+                if let Some(queued) = self.outgoing.withdraw(key, self.issued + 1) {
+                    self.persist(Change::Queue(queued));
+                }
+            }
+            self.event(Event::Expired(id));
+        }
+        if let Phase::Draining { until, linger } = self.phase
+            && linger.unwrap_or(until).min(until) <= now
+        {
+            return self.close(false);
+        }
+        self.advance(now);
+    }
+
+    /// Whether the relays' budget is low: then acknowledgements are merged.
+    pub fn handle_budget(&mut self, low: bool, now: Millis) {
+        self.budget_low = low;
+        if !low {
+            self.receipts.hurry(now);
+        }
+    }
+
+    /// There may be a way to the peer again: a relay is back. Does not wait for the loss timer.
+    pub fn handle_link_up(&mut self, now: Millis) {
+        let lost = self.flight.retry(now);
+        self.lose(lost);
+    }
+
+    fn handle_ack(&mut self, ack: &Ack, now: Millis) {
+        for sent in self.flight.acknowledge(ack, now) {
+            self.epochs.confirm(sent.epoch);
+            if let Some(number) = sent.reported {
+                self.receipts.reported(number);
+            }
+            let (settled, delivered) = self.outgoing.settle(&sent.entries);
+            for (stream, seq) in settled {
+                self.persist(Change::Settle { stream, seq });
+            }
+            for id in delivered {
+                self.event(Event::Delivered(id));
+            }
+        }
+        let lost = self.flight.overtaken();
+        self.lose(lost);
+    }
+
+    fn handle_entries(&mut self, entries: Vec<Entry>, now: Millis) {
+        let mut taken = Vec::new();
+        for entry in entries {
+            if !self.incoming.is_open(entry.stream) {
+                self.event(Event::Ignored(entry.id, "its stream is not open"));
+            } else if entry.seq > 0 && self.incoming.insert(entry.clone()) {
+                taken.push(entry);
+            }
+        }
+        let mut streams: Vec<u32> = taken.iter().map(|entry| entry.stream).collect();
+        streams.dedup();
+        for stream in streams {
+            while let Some(released) = self.incoming.release(stream) {
+                self.surface(released, now);
+            }
+        }
+        for entry in taken {
+            if self.incoming.holds(entry.stream, entry.seq) {
+                self.persist(Change::Hold(entry));
+            }
+        }
+    }
+
+    fn surface(&mut self, Released { stream, through, entries }: Released, now: Millis) {
+        let Some(first) = entries.first() else { return };
+        let (id, mut said, mut event, mut finals) = (first.id, None, None, None);
+        match first.kind {
+            Kind::Ping => {}
+            Kind::Read => event = Some(Event::Read(id)),
+            Kind::End => match body::read_finals(&first.body) {
+                Ok(last) => finals = Some(last),
+                Err(_) => event = Some(Event::Ignored(id, "an end that names no last entries")),
+            },
+            Kind::Other(_) => event = Some(Event::Ignored(id, "of a type that is not known here")),
+            _ => match Content::decode(&entries) {
+                Ok(content) => said = Some(Said { id, seq: through + 1 - entries.len() as u64, content }),
+                Err(_) => event = Some(Event::Ignored(id, "not whole, or not of this dialect")),
+            },
+        }
+        self.persist(Change::Surface { stream, through, said });
+        self.outputs.extend(event.map(Output::Event));
+        if let Some(finals) = finals
+            && self.peer_end.is_none()
+        {
+            self.persist(Change::PeerEnd(finals.clone()));
+            self.peer_end = Some(finals);
+            self.begin_end(now);
+        }
+    }
+
+    fn hear(&mut self, now: Millis) {
+        self.heard_at = now;
+        self.ping_wanted = false;
+        if std::mem::take(&mut self.away) {
+            self.event(Event::Back);
+        }
+        let lost = self.flight.retry(now);
+        self.lose(lost);
+    }
+
+    fn lose(&mut self, lost: Vec<Sent>) {
+        for sent in lost {
+            self.outgoing.lose(&sent.entries, self.durable, |number| self.flight.is_under_way(number));
+            self.ping_wanted |= sent.ping && self.heard_at <= sent.at;
+        }
+    }
+
+    /// Does what follows from the state as a whole.
+    fn advance(&mut self, now: Millis) {
+        if let Some(epoch) = self.epochs.retire(|number| self.receipts.has_all_below(number), now) {
+            self.outputs.push_back(Output::ForgetKey { epoch });
+        }
+        let Phase::Draining { until, linger } = self.phase else { return };
+        if let Some(finals) = &self.peer_end
+            && !self.peer_done
+            && finals.iter().all(|(stream, last)| self.incoming.has_all(*stream, *last))
+        {
+            self.peer_done = true;
+            self.event(Event::PeerEnded);
+        }
+        if linger.is_none() && self.peer_done && self.outgoing.is_empty() {
+            self.phase = Phase::Draining { until, linger: Some(until.min(now + LINGER_TIME)) };
+        }
+    }
+
+    /// Says that nothing more will be said. Files that still run are over, in both directions.
+    fn begin_end(&mut self, now: Millis) {
+        for stream in self.incoming.file_streams() {
+            self.close_incoming(stream);
+        }
+        if self.phase != Phase::Open {
+            return;
+        }
+        for stream in self.outgoing.file_streams() {
+            self.close_outgoing(stream);
+        }
+        self.phase = Phase::Draining { until: now + DRAIN_TIME, linger: None };
+        let finals = body::write_finals(&self.outgoing.finals_with_end());
+        let queued = self.outgoing.push((CONTROL, Kind::End), Hex::default(), finals, None, self.issued + 1);
+        self.persist(Change::Queue(queued));
+        self.persist(Change::End);
+    }
+
+    fn close(&mut self, lost: bool) {
+        self.phase = Phase::Closed;
+        let undelivered = self.outgoing.undelivered();
+        self.event(Event::Closed { lost, undelivered });
+    }
+
+    // ---- commands ----
+
+    /// Says something. Returns the seq of its first entry. A message that is not delivered at its deadline is withdrawn.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed then.
+    pub fn say(
+        &mut self,
+        id: MessageId,
+        content: &Content,
+        deadline: Option<Millis>,
+    ) -> Result<u64, Refused> {
+        self.check_open()?;
+        let (place, (size, limit)) = (content.place(), content.size());
+        if size > limit {
+            return Err(Refused::TooLarge { size, limit });
+        }
+        let stream = match content {
+            Content::FileOffer(offer) => offer.stream,
+            _ => place.0,
+        };
+        let is_file = matches!(content, Content::FileOffer(_) | Content::Chunk { .. });
+        if is_file && (stream < FIRST_FILE || !self.outgoing.is_open(stream)) {
+            return Err(Refused::NoStream);
+        }
+        let is_full = match place.1 {
+            Kind::Chunk if size == 0 => return Err(Refused::Empty),
+            Kind::Chunk => self.outgoing.bytes_in(stream) + size > span_bytes(stream) as usize,
+            _ => self.outgoing.entries() >= QUEUE_ENTRIES || self.outgoing.bytes() + size > QUEUE_BYTES,
+        };
+        if is_full {
+            return Err(Refused::Full);
+        }
+        if body::is_message(place.1) && self.outgoing.knows(&id) {
+            return Err(Refused::Repeated);
+        }
+        let mut first = None;
+        for body in content.encode() {
+            let queued = self.outgoing.push(place, id, body, deadline, self.issued + 1);
+            first = first.or(Some(queued.entry.seq));
+            self.persist(Change::Queue(queued));
+        }
+        Ok(first.unwrap_or_default())
+    }
+
+    /// Tells the peer that the application has taken this message, and all before it.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed then.
+    pub fn read(&mut self, id: MessageId) -> Result<(), Refused> {
+        self.check_open()?;
+        if self.outgoing.entries() >= QUEUE_ENTRIES {
+            return Err(Refused::Full);
+        }
+        let queued = self.outgoing.push_read(id, self.issued + 1);
+        self.persist(Change::Queue(queued));
+        Ok(())
+    }
+
+    /// Opens a stream for a file of ours; the offer names it.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed then.
+    pub fn open_outgoing(&mut self) -> Result<u32, Refused> {
+        self.check_open()?;
+        if self.outgoing.file_streams().len() >= FILE_STREAMS {
+            return Err(Refused::TooManyFiles);
+        }
+        let stream = self.outgoing.open_file();
+        self.persist(Change::OpenOutgoing(stream));
+        Ok(stream)
+    }
+
+    /// A file of ours is through, or cancelled: what waits in its stream is dropped.
+    pub fn close_outgoing(&mut self, stream: u32) {
+        if stream >= FIRST_FILE && self.outgoing.close(stream) {
+            self.persist(Change::CloseOutgoing(stream));
+        }
+    }
+
+    /// Takes chunks on this stream from now on: before the offer that named it is accepted.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed then.
+    pub fn open_incoming(&mut self, stream: u32) -> Result<(), Refused> {
+        self.check_open()?;
+        if stream < FIRST_FILE || self.incoming.is_open(stream) {
+            return Err(Refused::NoStream);
+        }
+        if self.incoming.file_streams().len() >= FILE_STREAMS {
+            return Err(Refused::TooManyFiles);
+        }
+        self.incoming.open(stream, 1);
+        self.persist(Change::OpenIncoming(stream));
+        Ok(())
+    }
+
+    /// A file of the peer is through, or not wanted: what still comes on its stream is dropped.
+    pub fn close_incoming(&mut self, stream: u32) {
+        if stream >= FIRST_FILE && self.incoming.close(stream) {
+            self.persist(Change::CloseIncoming(stream));
+        }
+    }
+
+    /// Ends the call: what was said before still goes out, for [`DRAIN_TIME`]. `false` if it ends already.
+    pub fn end(&mut self, now: Millis) -> bool {
+        let is_open = self.phase == Phase::Open;
+        if is_open {
+            self.begin_end(now);
+            self.advance(now);
+        }
+        is_open
+    }
+
+    fn check_open(&self) -> Result<(), Refused> {
+        if self.phase == Phase::Open { Ok(()) } else { Err(Refused::Ended) }
+    }
+
+    // ---- poll ----
+
+    fn persist(&mut self, change: Change) {
+        self.issued += 1;
+        self.outputs.push_back(Output::Persist(change));
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// The next thing to do, in order.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// The next frame to seal and publish: everything that waits and is durable, as far as it fits.
+    pub fn poll_transmit(&mut self, now: Millis) -> Option<Transmit> {
+        let has_entries = self.flight.has_room() && (self.ping_wanted || self.outgoing.has_waiting());
+        if self.is_closed() || !(has_entries || self.receipts.is_ack_wanted()) {
+            return None;
+        }
+        let number = self.flight.next();
+        let ack = self.receipts.report(now);
+        let (mut entries, mut room) = (Vec::new(), Batch::room_beside(ack.as_ref()));
+        let ping = has_entries && self.ping_wanted;
+        if ping {
+            let entry =
+                Entry { stream: CONTROL, seq: 0, kind: Kind::Ping, id: Hex::default(), body: Vec::new() };
+            room -= entry.encoded_len();
+            entries.push(entry);
+        }
+        if has_entries {
+            entries.extend(self.outgoing.fill(room, number));
+        }
+        let ack_wanted = self.receipts.is_ack_wanted() && ack.is_some();
+        if entries.is_empty() && !ack_wanted {
+            return None;
+        }
+        let epoch = self.epochs.for_sending(number, now);
+        let reported = ack.as_ref().and_then(Ack::largest);
+        let keys =
+            entries.iter().filter(|entry| entry.seq > 0).map(|entry| (entry.stream, entry.seq)).collect();
+        let plaintext = frame::pad(&Batch { ack, entries }.encode()).expect("it was filled up to the limit");
+        self.receipts.sent();
+        self.ping_wanted &= !ping;
+        let lost =
+            self.flight.send(Sent { at: now, size: plaintext.len(), epoch, entries: keys, ping, reported });
+        self.lose(lost);
+        Some(Transmit { epoch, number, plaintext })
+    }
+
+    /// When [`Self::handle_timeout`] has something to do, and what.
+    pub fn poll_timeout(&self) -> Option<(Millis, &'static str)> {
+        if self.is_closed() {
+            return None;
+        }
+        let draining = match self.phase {
+            Phase::Draining { until, linger } => Some((linger.unwrap_or(until).min(until), "drain")),
+            _ => None,
+        };
+        let is_idle = !self.ping_wanted && self.flight.under_way() == 0;
+        [
+            Some((self.heard_at + LOST_TIME, "lost")),
+            (!self.away).then_some((self.heard_at + AWAY_TIME, "away")),
+            is_idle.then_some((self.heard_at + PING_TIME, "ping")),
+            self.flight.poll_timeout().map(|at| (at, "loss")),
+            self.receipts.poll_timeout().map(|at| (at, "ack")),
+            self.outgoing.poll_deadline().map(|at| (at, "message")),
+            self.epochs.poll_timeout().map(|at| (at, "key")),
+            draining,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}
