@@ -34,8 +34,11 @@ async fn a_message_goes_from_one_agent_to_the_other() {
     let message = alice.message_to(bob.key(), "hello", now());
     alice.pool.publish(message.clone());
     assert_eq!(alice.until_published().await, (message.id, Outcome::Accepted));
-    let Inbound::Direct { id, from, payload, .. } = bob.next().await else { panic!() };
-    assert_eq!((id, from, &*payload), (message.id, alice.key(), "hello"));
+    let received = bob.until(|inbound| match inbound {
+        Inbound::Direct { id, from, payload, .. } => Some((id, from, payload)),
+        _ => None,
+    });
+    assert_eq!(received.await, (message.id, alice.key(), "hello".to_owned()));
     let status = &alice.pool.status()[0];
     assert!(status.connected && status.rtt_ms.is_some() && status.error.is_none(), "{status:?}");
     assert!(bob.pool.synced(Class::Direct));

@@ -4,6 +4,7 @@
 mod honest;
 mod scripted;
 mod server;
+mod sessions;
 
 use std::fmt::Debug;
 use std::time::Duration;
