@@ -263,6 +263,7 @@ fn ours(me: &Identity, relays: Vec<String>, capacity: usize) -> (Pool, mpsc::Rec
         cursors: Vec::new(),
         inbound: sender,
         seen: None,
+        wraps: false,
         tuning: Tuning::DEFAULT,
     };
     (Pool::start(options).unwrap(), inbound)

@@ -45,6 +45,11 @@ impl Core {
                 }
                 Ok(())
             }
+            // The v2 dialect's.
+            Inbound::Wrap { .. }
+            | Inbound::Frame { .. }
+            | Inbound::Ephemeral { .. }
+            | Inbound::InboxRelays { .. } => Ok(()),
             Inbound::Published(published) => self.handle_published(published, now),
             Inbound::Gap { relay, class, second } => {
                 let detail = format!("more {class} events at second {second} than the relay serves");

@@ -82,6 +82,7 @@ impl Engine {
             cursors,
             inbound,
             seen: Some(seen.filter()),
+            wraps: false,
             tuning: Tuning::DEFAULT,
         })
         .map_err(|error| {

@@ -446,6 +446,7 @@ async fn presence_rises_strictly_over_restarts_and_is_taken_back_at_a_stop() {
         cursors: vec![],
         inbound,
         seen: None,
+        wraps: false,
         tuning: transport::Tuning::DEFAULT,
     })
     .unwrap();

@@ -2,6 +2,7 @@
 
 use super::class::Class;
 use super::url::RelayId;
+use super::v2::{SessionEvent, Wrap};
 use crate::proto::{EventId, PublicKey};
 
 /// Something that a relay sent, or that became of a link. Events are verified: id, signature, and that they are
@@ -49,6 +50,40 @@ pub enum Inbound {
         /// The decrypted payload, unparsed.
         payload: String,
     },
+    /// A gift wrap to us, unopened: see [`super::v2::open_wrap`].
+    Wrap {
+        /// Who delivered it.
+        relay: RelayId,
+        /// The wrap.
+        wrap: Wrap,
+    },
+    /// A frame to one of our session keys, unopened: see [`super::v2::Session::read`].
+    Frame {
+        /// Who delivered it. The same frame does not come again from another relay.
+        relay: RelayId,
+        /// The frame.
+        event: SessionEvent,
+    },
+    /// An ephemeral wrap to one of our session keys, unopened: see [`super::v2::SessionKey::open_wrap`].
+    Ephemeral {
+        /// Who delivered it.
+        relay: RelayId,
+        /// The wrap.
+        wrap: Wrap,
+    },
+    /// The answer to [`super::Pool::fetch_inbox`].
+    InboxRelays {
+        /// What `fetch_inbox` returned.
+        token: u64,
+        /// Whose list was asked for.
+        key: PublicKey,
+        /// The newest list that any relay had.
+        found: Option<InboxList>,
+        /// How many relays answered.
+        answered: usize,
+        /// How many were asked: those connected.
+        asked: usize,
+    },
     /// Everything of this class that the relay had stored has gone through this channel.
     Synced {
         /// The relay.
@@ -90,6 +125,15 @@ pub enum Inbound {
         /// Why.
         error: String,
     },
+}
+
+/// A list of inbox relays (kind 10050).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboxList {
+    /// When it was made, in seconds, by its author's clock.
+    pub created_at: u64,
+    /// The addresses, as their author wrote them: to be checked before they are dialled.
+    pub relays: Vec<String>,
 }
 
 /// What became of an event of ours on one relay.

@@ -1,22 +1,34 @@
 //! The one way in. Every event of every relay, live or stored, goes through [`Gate::admit`] before anything else
 //! sees it: a relay's claims (this is the id, this is what you asked for) are checked, never believed.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nostr_sdk::Event;
 
 use super::class::Class;
 use super::identity::Identity;
-use super::inbound::Inbound;
+use super::inbound::{Inbound, InboxList};
 use super::url::RelayId;
+use super::v2::{SessionEvent, Wrap, WrapKind, inbox, is_frame};
 use super::{legacy, presence};
-use crate::proto::{EventId, Hex};
+use crate::proto::{EventId, Hex, PublicKey};
 
 /// How far ahead of our clock an event may be: strfry's limit, so that nothing comes in which others would refuse.
 const MAX_AHEAD_SECS: u64 = 900;
 
+/// The kinds of wraps.
+const WRAP: u16 = WrapKind::Stored.number();
+const EPHEMERAL: u16 = WrapKind::Ephemeral.number();
+
 /// The longest agent id that is looked at: a label that people type.
 const MAX_AGENT_ID: usize = 256;
+
+/// Ids of frames remembered in each half of [`Recent`]: some seconds of the fastest call, half a megabyte.
+const MAX_RECENT: usize = 8_192;
+
+/// The largest list of inbox relays that is looked at: NIP-17 asks for three addresses.
+const MAX_INBOX_LIST: usize = 16 * 1024;
 
 /// Answers whether an id was journalled before. Asked for each event, so it must be quick and never block.
 pub type Seen = Arc<dyn Fn(&EventId) -> bool + Send + Sync>;
@@ -71,22 +83,87 @@ pub(super) struct Asked {
     pub until: Option<u64>,
 }
 
+/// What came in lately, over all relays of the sessions: a frame is published to two of them, and handed over once.
+/// Forgets the older half when full.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    halves: Mutex<(HashSet<EventId>, HashSet<EventId>)>,
+}
+
+impl Recent {
+    fn contains(&self, id: &EventId) -> bool {
+        let halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
+        halves.0.contains(id) || halves.1.contains(id)
+    }
+
+    /// Returns whether it is new.
+    fn insert(&self, id: EventId) -> bool {
+        let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
+        if halves.0.len() >= MAX_RECENT {
+            halves.1 = std::mem::take(&mut halves.0);
+        }
+        !halves.1.contains(&id) && halves.0.insert(id)
+    }
+}
+
+/// Who is listened for on one link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Receivers {
+    /// Public keys, as tags write them.
+    pub keys: Vec<String>,
+    /// Changes with the keys.
+    pub version: u64,
+}
+
 /// Who lets events in.
 pub(super) struct Gate {
     identity: Identity,
-    /// Our public key as tags write it.
-    me: String,
+    receivers: Mutex<Receivers>,
     seen: Option<Seen>,
+    recent: Option<Arc<Recent>>,
 }
 
 impl Gate {
+    /// The gate of an identity's links: it is the only receiver.
     pub(super) fn new(identity: Identity, seen: Option<Seen>) -> Self {
-        let me = identity.public_key().to_string();
-        Self { identity, me, seen }
+        let keys = vec![identity.public_key().to_string()];
+        Self { identity, receivers: Mutex::new(Receivers { keys, version: 0 }), seen, recent: None }
+    }
+
+    /// The gate of one link for sessions. Its identity is made for it, and answers a relay that wants one; whose
+    /// sessions they are, it does not know.
+    pub(super) fn of_sessions(recent: Arc<Recent>) -> Self {
+        let receivers = Mutex::new(Receivers { keys: Vec::new(), version: 0 });
+        Self { identity: Identity::generate(), receivers, seen: None, recent: Some(recent) }
     }
 
     pub(super) fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    pub(super) fn receivers(&self) -> Receivers {
+        self.receivers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Listens for these keys from now on. Returns whether they are others than before.
+    pub(super) fn listen(&self, keys: &[PublicKey]) -> bool {
+        let keys: Vec<String> = keys.iter().map(PublicKey::to_string).collect();
+        let mut receivers = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = receivers.keys != keys;
+        if changed {
+            receivers.version += 1;
+            receivers.keys = keys;
+        }
+        changed
+    }
+
+    /// Which of our receivers an event is addressed to.
+    fn addressee(&self, event: &Event) -> Option<PublicKey> {
+        let receivers = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
+        event.tags.iter().find_map(|tag| match tag.as_slice() {
+            [name, key, ..] if name == "p" && receivers.keys.contains(key) => key.parse().ok(),
+            _ => None,
+        })
     }
 
     /// Cheap checks first, the signature (55 µs) and the decryption (as much again) last.
@@ -104,8 +181,12 @@ impl Gate {
         }
         if created_at < asked.since
             || asked.until.is_some_and(|until| created_at > until)
-            || !asked.class.asks_for(&self.me, event)
+            || !asked.class.asks_for(event)
         {
+            return Verdict::Rejected(Rejection::NotAskedFor);
+        }
+        let to = self.addressee(event);
+        if asked.class.addressed() && to.is_none() {
             return Verdict::Rejected(Rejection::NotAskedFor);
         }
         if event.pubkey.to_bytes() == self.identity.public_key().0 {
@@ -119,16 +200,50 @@ impl Gate {
             return Verdict::Rejected(Rejection::AlteredId);
         }
         let id = Hex(event.id.to_bytes());
-        if self.seen.as_ref().is_some_and(|seen| seen(&id)) {
+        let known = self.seen.as_ref().is_some_and(|seen| seen(&id))
+            || self.recent.as_ref().is_some_and(|recent| recent.contains(&id));
+        if known {
             return Verdict::Known;
         }
         if !event.verify_signature() {
             return Verdict::Rejected(Rejection::BadSignature);
         }
-        self.open(relay, id, event).map_or_else(Verdict::Rejected, Verdict::Deliver)
+        // Two links may have come so far with the same event.
+        if self.recent.as_ref().is_some_and(|recent| !recent.insert(id)) {
+            return Verdict::Known;
+        }
+        let me = self.identity.public_key();
+        self.open(relay, id, to.unwrap_or(me), event).map_or_else(Verdict::Rejected, Verdict::Deliver)
     }
 
-    fn open(&self, relay: &RelayId, id: EventId, event: &Event) -> Result<Inbound, Rejection> {
+    /// The list of inbox relays that was asked for.
+    pub(super) fn admit_inbox(
+        &self,
+        key: &PublicKey,
+        event: &Event,
+        size: usize,
+        now: u64,
+    ) -> Result<InboxList, Rejection> {
+        let created_at = event.created_at.as_secs();
+        if size > MAX_INBOX_LIST {
+            return Err(Rejection::TooLarge);
+        }
+        if event.kind.as_u16() != inbox::KIND || event.pubkey.to_bytes() != key.0 {
+            return Err(Rejection::NotAskedFor);
+        }
+        if created_at > now.saturating_add(MAX_AHEAD_SECS) {
+            return Err(Rejection::Future);
+        }
+        if !event.verify_id() {
+            return Err(Rejection::AlteredId);
+        }
+        if !event.verify_signature() {
+            return Err(Rejection::BadSignature);
+        }
+        Ok(InboxList { created_at, relays: inbox::relays(event) })
+    }
+
+    fn open(&self, relay: &RelayId, id: EventId, to: PublicKey, event: &Event) -> Result<Inbound, Rejection> {
         let (relay, from) = (relay.clone(), Hex(event.pubkey.to_bytes()));
         let created_at = event.created_at.as_secs();
         Ok(match event.kind.as_u16() {
@@ -144,6 +259,11 @@ impl Gate {
                 let payload = legacy::open(&self.identity, event).map_err(|_| Rejection::Undecryptable)?;
                 Inbound::Direct { relay, id, from, created_at, payload }
             }
+            WRAP => Inbound::Wrap { relay, wrap: Wrap::new(event, to) },
+            EPHEMERAL if is_frame(&event.content) => {
+                Inbound::Frame { relay, event: SessionEvent::new(event, to) }
+            }
+            EPHEMERAL => Inbound::Ephemeral { relay, wrap: Wrap::new(event, to) },
             _ => return Err(Rejection::NotAskedFor),
         })
     }

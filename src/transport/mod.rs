@@ -14,6 +14,9 @@
 //! What goes out is made once by [`legacy::seal`] or [`presence::sign`], is stored by the engine, and published byte
 //! for byte until a relay says OK.
 //!
+//! The v2 dialect has a folder of its own, `v2`: wraps, sessions, and a second pool whose links carry nothing but
+//! sessions.
+//!
 //! Payloads are texts here: what is in them is the engine's. There is no state here that a crash could lose: what
 //! was not journalled is fetched again, what got no OK is published again.
 
@@ -32,10 +35,11 @@ mod signed;
 mod tests;
 mod tuning;
 mod url;
+pub mod v2;
 
 pub use class::Class;
 pub use identity::{Identity, KeyError, SecretHex, npub, parse_key};
-pub use inbound::{Inbound, Outcome, Published};
+pub use inbound::{Inbound, InboxList, Outcome, Published};
 pub use ingest::Seen;
 pub use link::Counters;
 pub use pool::{Options, Pool};

@@ -11,13 +11,14 @@ use tracing::info;
 
 use super::class::Class;
 use super::identity::Identity;
-use super::inbound::{Inbound, Published};
+use super::inbound::{Inbound, InboxList, Published};
 use super::ingest::{Gate, Seen};
-use super::link::{Actor, Command, Control, Counters, Link};
+use super::link::{Actor, Command, Control, Counters, Link, Role};
 use super::signed::Signed;
 use super::tuning::Tuning;
 use super::url::{BadRelayUrl, RelayId};
 use crate::api::RelayStatus;
+use crate::proto::PublicKey;
 
 /// Refreshes that wait for one link. More than one of a class at a time come from commands that run at once; they
 /// share a walk.
@@ -35,6 +36,8 @@ pub struct Options {
     pub inbound: mpsc::Sender<Inbound>,
     /// Tells which events are journalled, so that they need not be verified again.
     pub seen: Option<Seen>,
+    /// Whether gift wraps are asked for: by an engine that speaks v2.
+    pub wraps: bool,
     /// [`Tuning::DEFAULT`], but in tests.
     pub tuning: Tuning,
 }
@@ -55,13 +58,7 @@ impl Pool {
     /// # Errors
     /// The first address that is none.
     pub fn start(options: Options) -> Result<Self, BadRelayUrl> {
-        let mut relays = Vec::new();
-        for text in &options.relays {
-            let relay = RelayId::parse(text)?;
-            if !relays.contains(&relay) {
-                relays.push(relay);
-            }
-        }
+        let relays = distinct(&options.relays)?;
         let tuning = Arc::new(options.tuning);
         let gate = Arc::new(Gate::new(options.identity, options.seen));
         let (control, _) = watch::channel(Control::default());
@@ -70,7 +67,13 @@ impl Pool {
             .into_iter()
             .map(|relay| {
                 let cursors = Class::ALL.map(|class| cursor(&options.cursors, &relay, class));
-                let link = Arc::new(Link::new(relay, gate.clone(), tuning.clone(), cursors));
+                let link = Arc::new(Link::new(
+                    relay,
+                    Role::Identity { wraps: options.wraps },
+                    gate.clone(),
+                    tuning.clone(),
+                    cursors,
+                ));
                 let (sender, commands) = mpsc::channel(MAX_COMMANDS);
                 let actor = Actor {
                     link: link.clone(),
@@ -82,7 +85,8 @@ impl Pool {
                 (link, sender)
             })
             .collect();
-        tasks.spawn(watch_clock(control.clone(), tuning.clone()));
+        let clock_jumped = control.clone();
+        tasks.spawn(watch_clock(control.subscribe(), tuning.clone(), move || redial(&clock_jumped)));
         Ok(Self {
             links,
             control,
@@ -127,25 +131,52 @@ impl Pool {
     /// [`Tuning::refresh_within`].
     pub fn refresh(&self, class: Class) -> u64 {
         let token = self.refreshes.fetch_add(1, Ordering::Relaxed);
-        let (waiter, answers) = mpsc::channel(self.links.len().max(1));
+        self.ask(
+            |waiter| Command::Refresh { class, waiter },
+            move |answers: Vec<()>, asked| Inbound::Refreshed { token, answered: answers.len(), asked },
+        );
+        token
+    }
+
+    /// Asks every connected relay for a peer's list of inbox relays (kind 10050). The newest one comes as
+    /// [`Inbound::InboxRelays`] with the number returned here, as soon as [`Self::refresh`]'s answer would.
+    pub fn fetch_inbox(&self, key: PublicKey) -> u64 {
+        let token = self.refreshes.fetch_add(1, Ordering::Relaxed);
+        self.ask(
+            |asker| Command::LookUp { key, asker },
+            move |answers: Vec<Option<InboxList>>, asked| {
+                let answered = answers.len();
+                let found = answers.into_iter().flatten().max_by_key(|list| list.created_at);
+                Inbound::InboxRelays { token, key, found, answered, asked }
+            },
+        );
+        token
+    }
+
+    /// Gives every connected link a command, and hands over what their answers make.
+    fn ask<T: Send + 'static>(
+        &self,
+        command: impl Fn(mpsc::Sender<T>) -> Command,
+        answer: impl FnOnce(Vec<T>, usize) -> Inbound + Send + 'static,
+    ) {
+        let (sender, answers) = mpsc::channel(self.links.len().max(1));
         let mut asked = 0;
         for (link, commands) in &self.links {
             let connected = link.desk().status.connected;
-            let command = Command::Refresh { class, waiter: waiter.clone() };
-            if connected && commands.try_send(command).is_ok() {
+            if connected && commands.try_send(command(sender.clone())).is_ok() {
                 asked += 1;
             }
         }
-        drop(waiter);
+        drop(sender);
         let (inbound, tuning) = (self.inbound.clone(), self.tuning.clone());
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         let mut control = self.control.subscribe();
         tasks.spawn(async move {
             let tell = async {
-                let answered = gather(answers, asked, &tuning).await;
+                let answers = gather(answers, asked, &tuning).await;
                 // An error means that the engine is gone.
-                let _ = inbound.send(Inbound::Refreshed { token, answered, asked }).await;
+                let _ = inbound.send(answer(answers, asked)).await;
             };
             tokio::select! {
                 biased;
@@ -153,7 +184,6 @@ impl Pool {
                 () = tell => {}
             }
         });
-        token
     }
 
     /// Dials every relay again at once: the network changed, every socket is suspect.
@@ -187,7 +217,19 @@ impl Pool {
     }
 }
 
-fn redial(control: &watch::Sender<Control>) {
+/// Parses addresses; one that is named twice is one.
+pub(super) fn distinct(urls: &[String]) -> Result<Vec<RelayId>, BadRelayUrl> {
+    let mut relays = Vec::new();
+    for text in urls {
+        let relay = RelayId::parse(text)?;
+        if !relays.contains(&relay) {
+            relays.push(relay);
+        }
+    }
+    Ok(relays)
+}
+
+pub(super) fn redial(control: &watch::Sender<Control>) {
     control.send_modify(|control| control.redial += 1);
 }
 
@@ -199,16 +241,16 @@ fn cursor(cursors: &[(String, Class, u64)], relay: &RelayId, class: Class) -> Op
         .max()
 }
 
-/// Counts answers until all are there, nobody is left who could answer, or time is up.
-async fn gather(mut answers: mpsc::Receiver<()>, asked: usize, tuning: &Tuning) -> usize {
+/// Takes answers until all are there, nobody is left who could answer, or time is up.
+async fn gather<T>(mut answers: mpsc::Receiver<T>, asked: usize, tuning: &Tuning) -> Vec<T> {
     let mut deadline = Instant::now() + tuning.refresh_within;
-    let mut answered = 0;
-    while answered < asked {
+    let mut answered = Vec::with_capacity(asked);
+    while answered.len() < asked {
         tokio::select! {
             biased;
             answer = answers.recv() => match answer {
-                Some(()) => {
-                    answered += 1;
+                Some(answer) => {
+                    answered.push(answer);
                     deadline = deadline.min(Instant::now() + tuning.refresh_grace);
                 }
                 None => break,
@@ -221,10 +263,13 @@ async fn gather(mut answers: mpsc::Receiver<()>, asked: usize, tuning: &Tuning) 
 
 /// Compares the clocks. A suspend stops the monotonic one and not the wall clock; after it, and after the clock was
 /// set, sockets may be dead and `since` is wrong.
-async fn watch_clock(control: watch::Sender<Control>, tuning: Arc<Tuning>) {
+pub(super) async fn watch_clock(
+    mut stop: watch::Receiver<Control>,
+    tuning: Arc<Tuning>,
+    jumped: impl Fn() + Send,
+) {
     let mut ticks = interval(tuning.clock_check);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut stop = control.subscribe();
     let mut clocks = Clocks { wall: SystemTime::now(), monotonic: Instant::now() };
     loop {
         tokio::select! {
@@ -237,7 +282,7 @@ async fn watch_clock(control: watch::Sender<Control>, tuning: Arc<Tuning>) {
         clocks = now;
         if apart > tuning.clock_jump {
             info!(seconds = apart.as_secs(), "the clock jumped; dialling every relay again");
-            redial(&control);
+            jumped();
         }
     }
 }

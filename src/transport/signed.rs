@@ -35,6 +35,14 @@ pub enum SealError {
         /// The most that relays take.
         limit: usize,
     },
+    /// The peer asks for more proof of work than we mine.
+    #[error("{bits} bits of work are asked; at most {limit} are mined")]
+    TooMuchWork {
+        /// What it asks for.
+        bits: u8,
+        /// The most that we mine.
+        limit: u8,
+    },
     /// The peer's key is no point of the curve, or signing failed.
     #[error("cannot encrypt or sign: {0}")]
     Crypto(String),

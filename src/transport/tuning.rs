@@ -55,6 +55,17 @@ pub struct Tuning {
     pub cursor_every: Duration,
     /// How far before the cursor direct messages are asked for (`docs/decisions/0002-look-back.md`).
     pub direct_look_back: Duration,
+    /// How far before the cursor gift wraps are asked for: NIP-59 sets their time back by up to two days, and clocks
+    /// differ.
+    pub wrap_look_back: Duration,
+    /// How far back frames are asked for: relays that keep ephemeral events keep them so long (strfry).
+    pub session_look_back: Duration,
+    /// A foreign relay that no session needs any more is left after so long: a call that follows soon finds it.
+    pub idle_after: Duration,
+    /// A foreign relay is left after so long even with wraps that it has not taken; they are published again.
+    pub unreachable_after: Duration,
+    /// A relay that refused a frame gets none for so long, if there are others.
+    pub doubt: Duration,
     /// How old an announcement may be: what counts as online.
     pub presence_age: Duration,
     /// The longest that a refresh waits for its relays.
@@ -96,6 +107,11 @@ impl Tuning {
         stall_repeat: Duration::from_secs(60),
         cursor_every: Duration::from_secs(600),
         direct_look_back: Duration::from_secs(86_400),
+        wrap_look_back: Duration::from_secs(2 * 86_400 + 3_600),
+        session_look_back: Duration::from_secs(300),
+        idle_after: Duration::from_secs(60),
+        unreachable_after: Duration::from_secs(600),
+        doubt: Duration::from_secs(60),
         presence_age: Duration::from_secs(300),
         refresh_within: Duration::from_secs(5),
         refresh_grace: Duration::from_secs(1),

@@ -8,6 +8,7 @@
 //!                       └─ entry: stream, seq, type, id, body
 //!                            └─ body                   body    part of a text, a file's offer, a chunk, …
 //!
+//!   signal     what is said about a call outside of it: invite, accept, …; JSON in a gift wrap
 //!   delivery   which entries go into which frame, what to acknowledge, what is lost, what comes next
 //! ```
 //!
@@ -20,6 +21,7 @@ pub mod body;
 mod cbor;
 pub mod delivery;
 pub mod frame;
+pub mod signal;
 #[cfg(test)]
 mod vectors;
 

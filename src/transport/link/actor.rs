@@ -15,10 +15,12 @@ use tracing::{debug, info};
 
 use super::conversation::Conversation;
 use super::desk::Link;
+use super::lookup::Asker;
 use super::socket::{Socket, dial};
 use super::subscription::Waiter;
 use super::{Delivery, Leave, Now};
 use crate::api::RelayAuth;
+use crate::proto::PublicKey;
 use crate::transport::class::Class;
 use crate::transport::inbound::Inbound;
 use crate::transport::tuning::Tuning;
@@ -28,6 +30,10 @@ const LATE: Duration = Duration::from_secs(1);
 
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_millis(200);
+
+/// Messages that wait for one socket. They are taken from the desk as the socket takes them, so that a frame that
+/// waits too long is still not sent.
+const MAX_UNSENT: usize = 32;
 
 /// What the pool tells every link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,6 +48,7 @@ pub(in crate::transport) struct Control {
 #[derive(Debug)]
 pub(in crate::transport) enum Command {
     Refresh { class: Class, waiter: Waiter },
+    LookUp { key: PublicKey, asker: Asker },
 }
 
 /// One relay's task.
@@ -63,11 +70,13 @@ impl Actor {
             let dialled = tokio::select! {
                 biased;
                 () = interrupted(&mut self.control, redial) => continue,
-                dialled = dial(&link.relay, &link.tuning) => dialled,
+                dialled = dial(&link.relay, link.role, &link.tuning) => dialled,
             };
             let error = match dialled {
                 Ok(socket) => {
-                    self.hand_over(Delivery::Inbound(Inbound::Up { relay: link.relay.clone() })).await;
+                    if link.role.is_identity() {
+                        self.hand_over(Delivery::Inbound(Inbound::Up { relay: link.relay.clone() })).await;
+                    }
                     told_down = false;
                     match self.converse(socket, redial, &mut backoff).await {
                         Leave::Stopped => break,
@@ -102,7 +111,10 @@ impl Actor {
     async fn tell_down(&mut self, told: &mut bool, error: String) {
         if !std::mem::replace(told, true) {
             info!(relay = %self.link.relay, error, "relay is down");
-            self.hand_over(Delivery::Inbound(Inbound::Down { relay: self.link.relay.clone(), error })).await;
+            if self.link.role.is_identity() {
+                let down = Inbound::Down { relay: self.link.relay.clone(), error };
+                self.hand_over(Delivery::Inbound(down)).await;
+            }
         }
     }
 
@@ -202,9 +214,10 @@ impl Actor {
                     (Ok(_), None) => {}
                     (Err(_), _) => return Leave::Stopped,
                 },
-                () = link.queued.notified() => talk.publish(Now::read()),
+                () = link.queued.notified() => talk.wake(Now::read()),
                 Some(command) = self.commands.recv() => match command {
                     Command::Refresh { class, waiter } => talk.refresh(class, waiter, Now::read()),
+                    Command::LookUp { key, asker } => talk.look_up(key, asker, Now::read()),
                 },
                 written = wire.write(), if wire.unflushed => match written {
                     Ok(()) => wire.written(),
@@ -306,10 +319,11 @@ struct Wire {
 }
 
 impl Wire {
-    /// Takes over what the conversation wants written. Its own limits (one event, a REQ for each class, a few
-    /// answers) bound the queue.
+    /// Takes over what the conversation wants written, as far as there is room.
     fn collect(&mut self, talk: &mut Conversation<'_>, now: Now, tuning: &Tuning) {
-        while let Some(frame) = talk.next_frame() {
+        while self.unsent.len() < MAX_UNSENT
+            && let Some(frame) = talk.next_frame(now)
+        {
             self.unsent.push_back(Message::text(frame));
         }
         if talk.take_ping() {

@@ -14,15 +14,16 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::auth::{Answer, Auth};
-use super::desk::Link;
+use super::desk::{Link, Role};
+use super::lookup::{Asker, Lookup};
 use super::subscription::{Closed, Effects, Subscription, Waiter, claimed_id};
 use super::{Delivery, Leave, Now};
 use crate::api::RelayAuth;
-use crate::proto::EventId;
+use crate::proto::{EventId, PublicKey};
 use crate::transport::class::Class;
 use crate::transport::frame::Frame;
 use crate::transport::inbound::{Inbound, Outcome, Published};
-use crate::transport::ingest::Verdict;
+use crate::transport::ingest::{Rejection, Verdict};
 
 /// Events with a wrong id or signature on one connection before it is given up: an honest relay checks what it
 /// stores, one of an old version may hold a few.
@@ -54,6 +55,9 @@ pub(super) struct Conversation<'a> {
     link: &'a Link,
     effects: Effects,
     subscriptions: Vec<Subscription>,
+    /// The version of the receivers that are subscribed to.
+    receivers: u64,
+    lookups: Vec<Lookup>,
     auth: Auth,
     flight: Option<Flight>,
     ping: Ping,
@@ -68,13 +72,15 @@ impl<'a> Conversation<'a> {
     /// Begins: subscribes to every class, sends what waits.
     pub(super) fn new(link: &'a Link, now: Now) -> Self {
         let cursors = link.desk().cursors;
-        let subscriptions = Class::ALL.map(|class| {
-            Subscription::new(class, class.since(cursors[class as usize], now.unix, &link.tuning))
+        let subscriptions = link.role.classes().iter().map(|class| {
+            Subscription::new(*class, class.since(cursors[*class as usize], now.unix, &link.tuning))
         });
         let mut conversation = Self {
             link,
             effects: Effects::default(),
-            subscriptions: subscriptions.into(),
+            subscriptions: subscriptions.collect(),
+            receivers: link.gate.receivers().version,
+            lookups: Vec::new(),
             auth: Auth::new(),
             flight: None,
             ping: Ping { due: now.instant + link.tuning.ping_every, sent: None, answer_by: None },
@@ -91,9 +97,9 @@ impl<'a> Conversation<'a> {
         conversation
     }
 
-    /// The next text frame to write.
-    pub(super) fn next_frame(&mut self) -> Option<String> {
-        self.effects.frames.pop_front()
+    /// The next text frame to write: what the conversation needs first, then what waits for nothing.
+    pub(super) fn next_frame(&mut self, now: Now) -> Option<String> {
+        self.effects.frames.pop_front().or_else(|| Some(self.link.desk().frames.next(now.unix)?.message()))
     }
 
     /// Whether a WebSocket ping is to be written.
@@ -117,7 +123,20 @@ impl<'a> Conversation<'a> {
 
     /// Whether nothing of ours is on its way or waiting.
     pub(super) fn is_idle(&self) -> bool {
-        self.flight.is_none() && self.link.desk().outbox.is_empty()
+        let desk = self.link.desk();
+        self.flight.is_none() && desk.outbox.is_empty() && desk.frames.is_empty()
+    }
+
+    /// Somebody has left something on the desk: an event, or other receivers.
+    pub(super) fn wake(&mut self, now: Now) {
+        let version = self.link.gate.receivers().version;
+        if version != self.receivers {
+            self.receivers = version;
+            for subscription in &mut self.subscriptions {
+                subscription.open(self.link, now, &mut self.effects);
+            }
+        }
+        self.publish(now);
     }
 
     /// Sends the next event, if the relay is free for it.
@@ -142,7 +161,15 @@ impl<'a> Conversation<'a> {
 
     /// Asks for everything stored of a class again.
     pub(super) fn refresh(&mut self, class: Class, waiter: Waiter, now: Now) {
-        self.subscriptions[class as usize].refresh(self.link, now, Some(waiter), &mut self.effects);
+        if let Some(subscription) = self.subscriptions.iter_mut().find(|it| it.class == class) {
+            subscription.refresh(self.link, now, Some(waiter), &mut self.effects);
+        }
+    }
+
+    /// Asks for a peer's list of inbox relays.
+    pub(super) fn look_up(&mut self, key: PublicKey, asker: Asker, now: Now) {
+        let by = now.instant + self.link.tuning.refresh_within;
+        self.lookups.push(Lookup::begin(key, asker, by, &mut self.effects));
     }
 
     /// We read nothing for so long. The relay gets its time again; and as it may have dropped what it could not
@@ -181,6 +208,7 @@ impl<'a> Conversation<'a> {
             .map(Subscription::deadline)
             .chain([pause, self.flight.as_ref().map(|flight| flight.decide_by)])
             .chain([self.ping.answer_by, self.auth.deadline()])
+            .chain(self.lookups.iter().map(|lookup| Some(lookup.by)))
             .flatten()
             .fold(self.ping.due, Instant::min)
     }
@@ -204,6 +232,8 @@ impl<'a> Conversation<'a> {
                 self.link.failed(format!("no end of stored events ({})", subscription.class));
             }
         }
+        let late = |lookup: &mut Lookup| lookup.by <= now.instant;
+        self.lookups.extract_if(.., late).for_each(|lookup| lookup.give_up(&mut self.effects));
         match &self.flight {
             Some(flight) if flight.decide_by <= now.instant => {
                 if !flight.unauthenticated {
@@ -264,6 +294,10 @@ impl<'a> Conversation<'a> {
 
     fn event(&mut self, id: &str, event: &Event, size: usize, now: Now) -> Result<(), Leave> {
         let link = self.link;
+        if let Some(lookup) = self.lookups.iter_mut().find(|lookup| lookup.id == id) {
+            let admitted = link.gate.admit_inbox(&lookup.key, event, size, now.unix);
+            return admitted.map(|list| lookup.found(list)).or_else(|why| self.rejected(event, why));
+        }
         let found = self.subscriptions.iter_mut().find_map(|subscription| {
             let place = subscription.place(id)?;
             Some((subscription, place))
@@ -287,21 +321,26 @@ impl<'a> Conversation<'a> {
                 subscription.take(place, created_at, inbound, now, &mut self.effects)
             }
             Verdict::Known => {}
-            Verdict::Rejected(rejection) => {
-                link.desk().counters.count(rejection);
-                debug!(event = %event.id, %rejection, "an event was not let in");
-                if rejection.is_tampering() {
-                    self.tampered += 1;
-                    if self.tampered >= MAX_TAMPERED {
-                        return Err(Leave::Tampered);
-                    }
-                }
+            Verdict::Rejected(rejection) => return self.rejected(event, rejection),
+        }
+        Ok(())
+    }
+
+    fn rejected(&mut self, event: &Event, rejection: Rejection) -> Result<(), Leave> {
+        self.link.desk().counters.count(rejection);
+        debug!(event = %event.id, %rejection, "an event was not let in");
+        if rejection.is_tampering() {
+            self.tampered += 1;
+            if self.tampered >= MAX_TAMPERED {
+                return Err(Leave::Tampered);
             }
         }
         Ok(())
     }
 
     fn end_of_stored(&mut self, id: &str, now: Now) {
+        let told = |lookup: &mut Lookup| lookup.id == id;
+        self.lookups.extract_if(.., told).for_each(|lookup| lookup.end(&mut self.effects));
         let authenticating = self.auth.is_pending() || self.auth.state == RelayAuth::Failed;
         for subscription in &mut self.subscriptions {
             let proves_nothing = subscription.class.private() && authenticating;
@@ -316,6 +355,7 @@ impl<'a> Conversation<'a> {
 
     fn closed(&mut self, id: &str, message: &str, now: Now) {
         let unauthenticated = prefix(message) == "auth-required";
+        self.lookups.retain(|lookup| lookup.id != id);
         for subscription in &mut self.subscriptions {
             if subscription.place(id).is_some() {
                 debug!(class = %subscription.class, message = words(message), "the relay closed a subscription");
@@ -387,6 +427,9 @@ impl<'a> Conversation<'a> {
         let link = self.link;
         let tuning = &link.tuning;
         let Some(flight) = self.flight.as_mut().filter(|flight| flight.id == id) else {
+            if matches!(link.role, Role::Sessions { .. }) {
+                return self.frame_decided(accepted, message, now);
+            }
             link.desk().counters.stray_ok += 1;
             debug!(event = %id, "an OK for nothing in flight");
             return;
@@ -425,6 +468,21 @@ impl<'a> Conversation<'a> {
         }
     }
 
+    /// The relay said something about a frame. Nothing waits for it; a no tells what to expect of the next ones.
+    fn frame_decided(&self, accepted: bool, message: &str, now: Now) {
+        if accepted || matches!(prefix(message), "duplicate" | "auth-required") {
+            return;
+        }
+        debug!(message = words(message), "a frame was not taken");
+        let mut desk = self.link.desk();
+        desk.status.error = Some(words(message));
+        if prefix(message) == "rate-limited" {
+            desk.frames.rate_limited(now.instant);
+        } else {
+            desk.frames.doubt(now.instant + self.link.tuning.doubt);
+        }
+    }
+
     /// The event in flight is done with.
     fn settle(&mut self, outcome: Outcome, now: Now) {
         let Some(flight) = self.flight.take() else { return };
@@ -456,8 +514,10 @@ impl<'a> Conversation<'a> {
         for subscription in &mut self.subscriptions {
             subscription.release(&mut self.effects);
         }
-        let Some(flight) = self.flight.take() else { return };
         let mut desk = self.link.desk();
+        desk.heard.clear();
+        desk.frames.clear();
+        let Some(flight) = self.flight.take() else { return };
         if flight.unauthenticated || leave.is_ours() {
             desk.outbox.put_back();
             return;

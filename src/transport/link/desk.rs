@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::frames::Frames;
 use super::outbox::Outbox;
 use crate::api::{RelayAuth, RelayStatus};
 use crate::transport::class::Class;
@@ -13,9 +14,43 @@ use crate::transport::ingest::{Gate, Rejection};
 use crate::transport::tuning::Tuning;
 use crate::transport::url::RelayId;
 
+/// What a link is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::transport) enum Role {
+    /// Everything of the identity.
+    Identity {
+        /// Gift wraps too.
+        wraps: bool,
+    },
+    /// Sessions; the identity is not known here.
+    Sessions {
+        /// Somebody else named the relay: only a public address is dialled.
+        foreign: bool,
+    },
+}
+
+impl Role {
+    pub(super) const fn classes(self) -> &'static [Class] {
+        match self {
+            Self::Identity { wraps: true } => Class::OF_IDENTITY,
+            Self::Identity { wraps: false } => Class::OF_LEGACY,
+            Self::Sessions { .. } => Class::OF_SESSIONS,
+        }
+    }
+
+    pub(in crate::transport) const fn is_identity(self) -> bool {
+        matches!(self, Self::Identity { .. })
+    }
+
+    pub(in crate::transport) const fn is_foreign(self) -> bool {
+        matches!(self, Self::Sessions { foreign: true })
+    }
+}
+
 /// One relay, as its actor and the pool know it.
 pub(in crate::transport) struct Link {
     pub relay: RelayId,
+    pub role: Role,
     pub gate: Arc<Gate>,
     pub tuning: Arc<Tuning>,
     /// Wakes the actor when something was queued.
@@ -26,12 +61,13 @@ pub(in crate::transport) struct Link {
 impl Link {
     pub(in crate::transport) fn new(
         relay: RelayId,
+        role: Role,
         gate: Arc<Gate>,
         tuning: Arc<Tuning>,
         cursors: [Option<u64>; Class::ALL.len()],
     ) -> Self {
         let desk = Mutex::new(Desk::new(&relay, cursors));
-        Self { relay, gate, tuning, queued: Notify::new(), desk }
+        Self { relay, role, gate, tuning, queued: Notify::new(), desk }
     }
 
     /// Never held across an await. What it guards is consistent after each statement, so a panic elsewhere does
@@ -48,6 +84,9 @@ impl Link {
 /// The shared part of a link's state.
 pub(in crate::transport) struct Desk {
     pub outbox: Outbox,
+    pub frames: Frames,
+    /// The receivers that this connection is subscribed to, its stored events told.
+    pub heard: Vec<String>,
     pub pause: Pause,
     pub status: RelayStatus,
     /// Up to where each class is journalled.
@@ -68,6 +107,8 @@ impl Desk {
         };
         Self {
             outbox: Outbox::default(),
+            frames: Frames::new(),
+            heard: Vec::new(),
             pause: Pause::default(),
             status,
             cursors,

@@ -15,7 +15,9 @@
 //! | `subscription` | one class: the open REQ, stored pages, order | yes |
 //! | `paging` | how to walk back through what a relay stored | yes |
 //! | `auth` | NIP-42 | yes |
-//! | `outbox` | what waits to be published, in order | yes |
+//! | `lookup` | one-shot questions | yes |
+//! | `outbox` | what waits to be published, in order, each until its OK | yes |
+//! | `frames` | what is published without waiting for an OK | yes |
 //! | `desk` | what the actor shares with the pool, behind one short lock | yes |
 //! | `socket` | TCP with NODELAY and QUICKACK, TLS, limits | |
 //!
@@ -24,6 +26,10 @@
 //! hears the pool. The relay's deadlines stand still meanwhile, and as a relay may drop what it cannot send, a long
 //! stall is followed by asking for the stored events again.
 //!
+//! **Roles.** A link is the identity's or carries sessions, never both. A link for sessions has a key of its own for
+//! NIP-42, one REQ for whatever session keys the pool listens for at the moment, and publishes frames that wait for
+//! nothing; it tells the engine neither of its comings and goings nor of a frame's fate.
+//!
 //! **Order.** Within one link: stored messages oldest first, then live ones; `Synced` after what it speaks of;
 //! events of ours in the order of their publishing, one at a time.
 
@@ -31,6 +37,8 @@ mod actor;
 mod auth;
 mod conversation;
 mod desk;
+mod frames;
+mod lookup;
 mod outbox;
 mod paging;
 mod socket;
@@ -43,7 +51,7 @@ use tokio::time::Instant;
 
 pub(super) use self::actor::{Actor, Command, Control};
 pub use self::desk::Counters;
-pub(super) use self::desk::Link;
+pub(super) use self::desk::{Link, Role};
 pub(super) use self::subscription::Waiter;
 use super::inbound::Inbound;
 use crate::proto::Hex;

@@ -37,8 +37,15 @@ pub(in crate::transport) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::transport) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Gives everything up; returns the ids.
+    pub(in crate::transport) fn clear(&mut self) -> Vec<EventId> {
+        let ids = self.queue.iter().map(|entry| entry.event.id).collect();
+        *self = Self::default();
+        ids
     }
 
     /// Queues an event; tells which others had to go. An event that waits already keeps its place.

@@ -5,13 +5,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{self, protocol::WebSocketConfig};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
+use super::desk::Role;
 use crate::transport::tuning::Tuning;
-use crate::transport::url::RelayId;
+use crate::transport::url::{RelayId, is_public};
 
 /// The largest message that is read: twice the largest event of any relay that we know (nostr-rs-relay: 256 KiB).
 const MAX_MESSAGE: usize = 512 * 1024;
@@ -32,6 +33,8 @@ pub(super) enum DialError {
     Address,
     #[error("cannot connect: {0}")]
     Tcp(#[from] io::Error),
+    #[error("the name of a peer's relay leads to no public address")]
+    Private,
     #[error("cannot connect within {} s", .0.as_secs_f64())]
     TcpTimeout(std::time::Duration),
     #[error("handshake failed: {0}")]
@@ -40,9 +43,9 @@ pub(super) enum DialError {
     HandshakeTimeout(std::time::Duration),
 }
 
-pub(super) async fn dial(relay: &RelayId, tuning: &Tuning) -> Result<Socket, DialError> {
-    let (host, port) = relay.host_and_port().ok_or(DialError::Address)?;
-    let tcp = timeout(tuning.connect_within, TcpStream::connect((host.as_str(), port)))
+pub(super) async fn dial(relay: &RelayId, role: Role, tuning: &Tuning) -> Result<Socket, DialError> {
+    let place = relay.host_and_port().ok_or(DialError::Address)?;
+    let tcp = timeout(tuning.connect_within, connect(&place, role))
         .await
         .map_err(|_| DialError::TcpTimeout(tuning.connect_within))??;
     tcp.set_nodelay(true)?;
@@ -61,6 +64,19 @@ pub(super) async fn dial(relay: &RelayId, tuning: &Tuning) -> Result<Socket, Dia
         .map_err(|_| DialError::HandshakeTimeout(tuning.handshake_within))?
         .map_err(|error| DialError::Handshake(Box::new(error)))?;
     Ok(socket)
+}
+
+/// A peer's relay is dialled at the very addresses that were checked: asked again, its name could lead elsewhere.
+async fn connect((host, port): &(String, u16), role: Role) -> Result<TcpStream, DialError> {
+    if !role.is_foreign() {
+        return Ok(TcpStream::connect((host.as_str(), *port)).await?);
+    }
+    let mut addresses: Vec<_> = lookup_host((host.as_str(), *port)).await?.collect();
+    addresses.retain(|address| is_public(address.ip()));
+    if addresses.is_empty() {
+        return Err(DialError::Private);
+    }
+    Ok(TcpStream::connect(addresses.as_slice()).await?)
 }
 
 /// A TCP stream that acknowledges at once.
@@ -113,5 +129,22 @@ impl AsyncWrite for Prompt {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_foreign_name_that_leads_home_is_not_dialled() {
+        let tuning = Tuning::DEFAULT;
+        for url in ["ws://localhost:1", "ws://127.0.0.1:1", "ws://[::1]:1"] {
+            let relay = RelayId::parse(url).unwrap();
+            let dialled = dial(&relay, Role::Sessions { foreign: true }, &tuning).await;
+            assert!(matches!(dialled, Err(DialError::Private)), "{url}");
+            let dialled = dial(&relay, Role::Sessions { foreign: false }, &tuning).await;
+            assert!(matches!(dialled, Err(DialError::Tcp(_))), "{url}");
+        }
     }
 }

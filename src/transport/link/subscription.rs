@@ -88,7 +88,11 @@ pub(super) struct Subscription {
     pub class: Class,
     pub closed: Closed,
     since: u64,
+    /// Whom the open REQ is for, where it is for somebody.
+    receivers: Vec<String>,
     live: String,
+    /// The REQ that the open one took the place of: what was on its way under it is still ours.
+    retired: String,
     sync: Option<Sync>,
     held: Vec<Held>,
     held_bytes: usize,
@@ -107,7 +111,9 @@ impl Subscription {
             class,
             closed: Closed::Refused,
             since,
+            receivers: Vec::new(),
             live: String::new(),
+            retired: String::new(),
             sync: None,
             held: Vec::new(),
             held_bytes: 0,
@@ -118,16 +124,22 @@ impl Subscription {
         }
     }
 
-    /// Sends the REQ, in place of an open one if there is one.
+    /// Sends the REQ, in place of an open one if there is one. Without receivers there is nothing to ask for.
     pub(super) fn open(&mut self, link: &Link, now: Now, effects: &mut Effects) {
         let waiters = self.abandon(effects);
-        if self.closed == Closed::No {
-            close(effects, &self.live);
-        }
-        self.closed = Closed::No;
+        let was_open = self.closed == Closed::No;
+        self.retired = std::mem::take(&mut self.live);
+        self.receivers = link.gate.receivers().keys;
         self.retry_at = None;
-        self.live = random_name();
-        self.begin(link, now, self.live.clone(), waiters, effects);
+        self.closed = if self.receivers.is_empty() { Closed::Refused } else { Closed::No };
+        if self.closed == Closed::No {
+            self.live = random_name();
+            self.begin(link, now, self.live.clone(), waiters, effects);
+        }
+        // After the new one, so that there is no moment without.
+        if was_open {
+            close(effects, &self.retired);
+        }
     }
 
     /// Walks through the stored events once more, beside the open REQ. Joins a walk that is under way. If the
@@ -159,8 +171,7 @@ impl Subscription {
     }
 
     fn ask(&self, link: &Link, id: &str, until: Option<u64>, effects: &mut Effects) {
-        let me = link.gate.identity().public_key();
-        let mut filter = self.class.filter(&me, self.since, link.tuning.page);
+        let mut filter = self.class.filter(&self.receivers, self.since, link.tuning.page);
         if let Some(until) = until {
             filter = filter.until(Timestamp::from_secs(until));
         }
@@ -173,7 +184,7 @@ impl Subscription {
             None
         } else if self.sync.as_ref().is_some_and(|sync| sync.page == id) {
             Some(Place::Stored)
-        } else if self.live == id {
+        } else if self.live == id || self.retired == id {
             Some(Place::Live)
         } else {
             None
@@ -214,6 +225,7 @@ impl Subscription {
         }
         let payload = match &inbound {
             Inbound::Direct { payload, .. } => payload.len(),
+            Inbound::Wrap { wrap, .. } => wrap.size(),
             _ => 0,
         };
         self.arrivals += 1;
@@ -250,7 +262,7 @@ impl Subscription {
             close(effects, id);
         }
         let relay = &link.relay;
-        if let Some(second) = turn.gap {
+        if let Some(second) = turn.gap.filter(|_| self.class.has_gaps()) {
             let gap = Inbound::Gap { relay: relay.clone(), class: self.class, second };
             effects.deliver.push_back(Delivery::Inbound(gap));
         }
@@ -275,7 +287,11 @@ impl Subscription {
         self.cursor_moved = Some(now.instant);
         let synced = Inbound::Synced { relay: link.relay.clone(), class: self.class, since_request };
         effects.deliver.push_back(Delivery::Inbound(synced));
-        link.desk().synced[self.class as usize] = true;
+        let mut desk = link.desk();
+        desk.synced[self.class as usize] = true;
+        if self.class == Class::Session {
+            desk.heard.clone_from(&self.receivers);
+        }
     }
 
     /// A sign of life of the relay for a question asked at `asked_at`: live events before it have arrived, so that
@@ -296,8 +312,11 @@ impl Subscription {
         now: Now,
         effects: &mut Effects,
     ) {
-        if self.place(id).is_none() {
+        if self.place(id).is_none() || id == self.retired {
             return;
+        }
+        if self.class == Class::Session {
+            link.desk().heard.clear();
         }
         if id != self.live {
             close(effects, &self.live);

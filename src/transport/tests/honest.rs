@@ -34,8 +34,11 @@ async fn a_message_goes_from_one_agent_to_the_other() {
     let message = alice.message_to(bob.key(), "hello", now());
     alice.pool.publish(message.clone());
     assert_eq!(alice.until_published().await, (message.id, Outcome::Accepted));
-    let Inbound::Direct { id, from, payload, .. } = bob.next().await else { panic!() };
-    assert_eq!((id, from, &*payload), (message.id, alice.key(), "hello"));
+    let received = bob.until(|inbound| match inbound {
+        Inbound::Direct { id, from, payload, .. } => Some((id, from, payload)),
+        _ => None,
+    });
+    assert_eq!(received.await, (message.id, alice.key(), "hello".to_owned()));
     let status = &alice.pool.status()[0];
     assert!(status.connected && status.rtt_ms.is_some() && status.error.is_none(), "{status:?}");
     assert!(bob.pool.synced(Class::Direct));
@@ -102,6 +105,7 @@ async fn what_waited_comes_oldest_first_however_small_the_pages() {
         identity: bob.clone(),
         cursors: Vec::new(),
         inbound: sender,
+        wraps: true,
         seen: None,
         tuning: quick(),
     };
@@ -140,6 +144,7 @@ async fn a_second_with_more_messages_than_a_page_is_reported() {
         identity: identity.clone(),
         cursors: Vec::new(),
         inbound: sender,
+        wraps: true,
         seen: None,
         tuning: quick(),
     };
@@ -193,6 +198,7 @@ async fn two_links_deliver_and_one_dead_relay_is_no_hindrance() {
         identity: identity.clone(),
         cursors: Vec::new(),
         inbound: sender,
+        wraps: true,
         seen: None,
         tuning: quick(),
     };

@@ -4,6 +4,7 @@
 mod honest;
 mod scripted;
 mod server;
+mod sessions;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -52,6 +53,7 @@ impl Agent {
             identity: identity.clone(),
             cursors,
             inbound: sender,
+            wraps: true,
             seen: None,
             tuning,
         });

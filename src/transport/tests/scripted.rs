@@ -179,6 +179,8 @@ async fn what_a_relay_withheld_before_it_knew_us_is_fetched_after() {
     connection.ok(&auth, true, "").await;
     let (direct, filter) = connection.request().await;
     assert_eq!(filter, connection.filter);
+    let (_wraps, filter) = connection.request().await;
+    assert_eq!(filter["kinds"], json!([1_059]));
     let message = peer_message(&peer, &agent, "private", now() - 100);
     connection.event(&direct, &message).await;
     connection.end_of_stored(&direct).await;

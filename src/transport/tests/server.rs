@@ -22,14 +22,32 @@ impl Server {
         Self { listener, url }
     }
 
-    /// The next connection, its two REQs read but not answered.
+    /// The next connection of an identity, its REQs read but not answered.
     pub(super) async fn accept(&self) -> Connection {
         let (stream, _) = soon(self.listener.accept()).await.unwrap();
         let socket = soon(accept_async(stream)).await.unwrap();
-        let mut connection =
-            Connection { socket, presence: String::new(), direct: String::new(), filter: Value::Null };
+        let mut connection = Connection {
+            socket,
+            presence: String::new(),
+            direct: String::new(),
+            wrap: String::new(),
+            filter: Value::Null,
+        };
         connection.requests().await;
         connection
+    }
+
+    /// The next connection of sessions; nothing is read.
+    pub(super) async fn accept_sessions(&self) -> Connection {
+        let (stream, _) = soon(self.listener.accept()).await.unwrap();
+        let socket = soon(accept_async(stream)).await.unwrap();
+        Connection {
+            socket,
+            presence: String::new(),
+            direct: String::new(),
+            wrap: String::new(),
+            filter: Value::Null,
+        }
     }
 
     /// The next connection as bare TCP.
@@ -43,6 +61,7 @@ pub(super) struct Connection {
     /// The open subscriptions.
     pub presence: String,
     pub direct: String,
+    pub wrap: String,
     /// The filter of the direct one.
     pub filter: Value,
 }
@@ -50,10 +69,12 @@ pub(super) struct Connection {
 impl Connection {
     /// Reads a REQ of each class.
     pub(super) async fn requests(&mut self) {
-        for _ in 0..2 {
+        for _ in 0..3 {
             let (id, filter) = self.request().await;
             if filter["kinds"] == json!([4]) {
                 (self.direct, self.filter) = (id, filter);
+            } else if filter["kinds"] == json!([1_059]) {
+                self.wrap = id;
             } else {
                 assert_eq!(filter["kinds"], json!([5, 30_078]));
                 self.presence = id;
@@ -73,11 +94,11 @@ impl Connection {
         }
     }
 
-    /// Answers both REQs: nothing stored.
+    /// Answers every REQ: nothing stored.
     pub(super) async fn nothing_stored(&mut self) {
-        let (presence, direct) = (self.presence.clone(), self.direct.clone());
-        self.end_of_stored(&presence).await;
-        self.end_of_stored(&direct).await;
+        for id in [self.presence.clone(), self.direct.clone(), self.wrap.clone()] {
+            self.end_of_stored(&id).await;
+        }
     }
 
     /// The next EVENT: its exact text.

@@ -1,0 +1,364 @@
+//! The links that carry sessions: one to each relay where a session key of ours is listened for, beside the
+//! identity's and without knowledge of it.
+//!
+//! ```text
+//!   configured relays ─── linked from the start to the stop
+//!   relays of peers   ─── ensure, listen ─▶ linked ─── no key, nothing queued, for a minute ─▶ left
+//! ```
+//!
+//! A relay that only a peer has named is dialled by the rule for foreign relays, at public addresses only, and there
+//! are never more than [`MAX_NAMED`] of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tracing::info;
+
+use crate::api::RelayStatus;
+use crate::proto::PublicKey;
+use crate::proto::v2::signal::INVITE_RELAYS;
+use crate::transport::class::Class;
+use crate::transport::inbound::{Inbound, Outcome, Published};
+use crate::transport::ingest::{Gate, Recent};
+use crate::transport::link::{Actor, Control, Counters, Link, Role};
+use crate::transport::pool::{distinct, redial, watch_clock};
+use crate::transport::signed::Signed;
+use crate::transport::tuning::Tuning;
+use crate::transport::url::{BadRelayUrl, RelayId, foreign_relay_allowed};
+
+/// Relays that peers have named, linked at a time: four for each of a few calls. Each costs a socket, its TLS and its buffers, some
+/// 100 KiB.
+const MAX_NAMED: usize = 16;
+
+/// Session keys listened for at a time: sixteen calls, as many ringing, each with an old and a new one.
+const MAX_KEYS: usize = 64;
+
+/// Relays that each frame is sent to: one may lose it.
+const COPIES: usize = 2;
+
+/// How often links that nobody needs are looked for.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// What a pool of session links starts with.
+pub struct SessionOptions {
+    /// The user's own relays.
+    pub relays: Vec<String>,
+    /// Where everything goes: the same channel as the identity's pool.
+    pub inbound: mpsc::Sender<Inbound>,
+    /// [`Tuning::DEFAULT`], but in tests.
+    pub tuning: Tuning,
+}
+
+/// No more session keys can be listened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{MAX_KEYS} session keys are listened for already")]
+pub struct TooManyKeys;
+
+/// The links of all sessions. Dropping it ends them at once; [`Self::stop`] lets them finish.
+pub struct SessionPool {
+    shared: Arc<Shared>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+struct Shared {
+    configured: Vec<RelayId>,
+    control: watch::Sender<Control>,
+    inbound: mpsc::Sender<Inbound>,
+    recent: Arc<Recent>,
+    tuning: Arc<Tuning>,
+    members: Mutex<Members>,
+}
+
+#[derive(Default)]
+struct Members {
+    links: BTreeMap<RelayId, Member>,
+    /// Where each of our session keys is listened for.
+    keys: BTreeMap<PublicKey, Vec<RelayId>>,
+}
+
+struct Member {
+    link: Arc<Link>,
+    used_at: Instant,
+    task: AbortHandle,
+}
+
+impl SessionPool {
+    /// Links every configured relay, on the current tokio runtime.
+    ///
+    /// # Errors
+    /// The first address that is none.
+    pub fn start(options: SessionOptions) -> Result<Self, BadRelayUrl> {
+        let configured = distinct(&options.relays)?;
+        let (control, _) = watch::channel(Control::default());
+        let shared = Arc::new(Shared {
+            configured,
+            control,
+            inbound: options.inbound,
+            recent: Arc::default(),
+            tuning: Arc::new(options.tuning),
+            members: Mutex::default(),
+        });
+        let mut tasks = JoinSet::new();
+        for relay in &shared.configured {
+            shared.members().link(&shared, relay, &mut tasks);
+        }
+        let jumped = shared.control.clone();
+        let stop = shared.control.subscribe();
+        tasks.spawn(watch_clock(stop, shared.tuning.clone(), move || redial(&jumped)));
+        tasks.spawn(sweep(shared.clone()));
+        Ok(Self { shared, tasks: Mutex::new(tasks) })
+    }
+
+    /// Links the relays that a peer has named, as far as they may be dialled and there is room. Returns those that
+    /// are linked, in the peer's order; at most as many as an invite names.
+    pub fn ensure(&self, urls: &[String]) -> Vec<RelayId> {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        let mut members = self.shared.members();
+        let mut linked = Vec::new();
+        for url in urls.iter().take(INVITE_RELAYS) {
+            let Ok(relay) = RelayId::parse(url) else { continue };
+            let allowed = foreign_relay_allowed(url, &self.shared.configured);
+            if allowed && !linked.contains(&relay) && members.link(&self.shared, &relay, &mut tasks) {
+                linked.push(relay);
+            }
+        }
+        linked
+    }
+
+    /// Listens for a session key on these relays, and on no others from now on. Returns those that are linked. When
+    /// a relay serves the key, [`Inbound::Synced`] of [`Class::Session`] comes: see [`Self::hearing`].
+    ///
+    /// # Errors
+    /// [`TooManyKeys`].
+    pub fn listen(&self, key: &PublicKey, urls: &[String]) -> Result<Vec<RelayId>, TooManyKeys> {
+        let relays = self.ensure(urls);
+        let mut members = self.shared.members();
+        if members.keys.len() >= MAX_KEYS && !members.keys.contains_key(key) {
+            return Err(TooManyKeys);
+        }
+        members.keys.insert(*key, relays.clone());
+        members.tell_gates();
+        Ok(relays)
+    }
+
+    /// Listens for a session key no more.
+    pub fn forget(&self, key: &PublicKey) {
+        let mut members = self.shared.members();
+        members.keys.remove(key);
+        members.tell_gates();
+    }
+
+    /// On how many relays a key is heard: subscribed to, and what was stored for it told.
+    pub fn hearing(&self, key: &PublicKey) -> usize {
+        let key = key.to_string();
+        self.shared.members().links.values().filter(|member| member.link.desk().heard.contains(&key)).count()
+    }
+
+    /// Sends a frame, or an ephemeral wrap, to two of these relays, healthy ones first; waits for nothing. Returns on
+    /// how many it is on its way: none, when no relay is connected or lets us send.
+    pub fn send(&self, event: Signed, relays: &[RelayId]) -> usize {
+        let (now, event) = (Instant::now(), Arc::new(event));
+        let mut members = self.shared.members();
+        let mut sent = 0;
+        for doubted in [false, true] {
+            for relay in relays {
+                let Some(member) = members.links.get_mut(relay) else { continue };
+                let mut desk = member.link.desk();
+                let candidate = desk.status.connected && desk.frames.is_doubted(now) == doubted;
+                if sent < COPIES && candidate && desk.frames.push(&event, now) {
+                    sent += 1;
+                    drop(desk);
+                    member.used_at = now;
+                    member.link.queued.notify_one();
+                }
+            }
+        }
+        sent
+    }
+
+    /// Publishes a stored wrap on these relays, each until it says OK. What becomes of it comes as
+    /// [`Inbound::Published`], once for each relay; returned is what came to its end at once.
+    pub fn publish(&self, event: Signed, relays: &[RelayId]) -> Vec<Published> {
+        let (now, event) = (Instant::now(), Arc::new(event));
+        let mut members = self.shared.members();
+        let mut gone = Vec::new();
+        for relay in relays {
+            let published = |(id, outcome)| Published { relay: relay.clone(), id, outcome };
+            let Some(member) = members.links.get_mut(relay) else {
+                gone.push(published((event.id, Outcome::Unanswered)));
+                continue;
+            };
+            member.used_at = now;
+            let removed = member.link.desk().outbox.push(event.clone());
+            gone.extend(removed.into_iter().map(published));
+            member.link.queued.notify_one();
+        }
+        gone
+    }
+
+    /// Whether the relays that would carry the next frame ask for fewer of them: merge acknowledgements.
+    pub fn is_low(&self, relays: &[RelayId]) -> bool {
+        let now = Instant::now();
+        let members = self.shared.members();
+        let mut low = relays.iter().filter_map(|relay| {
+            let mut desk = members.links.get(relay)?.link.desk();
+            desk.status.connected.then(|| desk.frames.is_low(now))
+        });
+        low.any(|low| low)
+    }
+
+    /// How long until one of these relays lets us send; none if no relay is connected.
+    pub fn ready_in(&self, relays: &[RelayId]) -> Option<Duration> {
+        let now = Instant::now();
+        let members = self.shared.members();
+        let ready = relays.iter().filter_map(|relay| {
+            let mut desk = members.links.get(relay)?.link.desk();
+            desk.status.connected.then(|| desk.frames.ready_at(now))
+        });
+        ready.min().map(|at| at - now)
+    }
+
+    /// Dials every relay again at once.
+    pub fn redial(&self) {
+        redial(&self.shared.control);
+    }
+
+    /// How the links are.
+    pub fn status(&self) -> Vec<RelayStatus> {
+        self.shared.members().links.values().map(|member| member.link.desk().status.clone()).collect()
+    }
+
+    /// What each link threw away.
+    pub fn counters(&self) -> Vec<(RelayId, Counters)> {
+        let members = self.shared.members();
+        members.links.values().map(|it| (it.link.relay.clone(), it.link.desk().counters)).collect()
+    }
+
+    /// Ends the links: lets what waits leave for at most [`Tuning::drain`], then closes.
+    pub async fn stop(&self) {
+        self.shared.control.send_modify(|control| control.stopping = true);
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = async { while tasks.join_next().await.is_some() {} };
+        // A goodbye and a little more; what is left then ends where it is.
+        let _ = timeout(self.shared.tuning.drain + Duration::from_secs(1), all).await;
+    }
+}
+
+impl Shared {
+    /// Never held across an await. What it guards is consistent after each statement.
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_configured(&self, relay: &RelayId) -> bool {
+        self.configured.contains(relay)
+    }
+}
+
+impl Members {
+    /// Makes sure that there is a link; false if there is no room for one more.
+    fn link(&mut self, shared: &Shared, relay: &RelayId, tasks: &mut JoinSet<()>) -> bool {
+        let now = Instant::now();
+        if let Some(member) = self.links.get_mut(relay) {
+            member.used_at = now;
+            return true;
+        }
+        let configured = shared.is_configured(relay);
+        let named = self.links.keys().filter(|relay| !shared.is_configured(relay)).count();
+        if !configured && named >= MAX_NAMED {
+            return false;
+        }
+        // A host and port of the configuration under another path are trusted like the configured relay.
+        let trusted = configured || foreign_relay_is_ours(relay, &shared.configured);
+        let role = Role::Sessions { foreign: !trusted };
+        let gate = Arc::new(Gate::of_sessions(shared.recent.clone()));
+        let link =
+            Arc::new(Link::new(relay.clone(), role, gate, shared.tuning.clone(), [None; Class::ALL.len()]));
+        // Nobody asks these links for anything: the channel is closed from the start.
+        let (_, commands) = mpsc::channel(1);
+        let actor = Actor {
+            link: link.clone(),
+            control: shared.control.subscribe(),
+            commands,
+            inbound: shared.inbound.clone(),
+        };
+        let task = tasks.spawn(actor.run());
+        self.links.insert(relay.clone(), Member { link, used_at: now, task });
+        true
+    }
+
+    /// Tells each link which keys it listens for.
+    fn tell_gates(&self) {
+        for (relay, member) in &self.links {
+            let keys: Vec<_> =
+                self.keys.iter().filter(|(_, on)| on.contains(relay)).map(|(key, _)| *key).collect();
+            if member.link.gate.listen(&keys) {
+                member.link.queued.notify_one();
+            }
+        }
+    }
+
+    /// Leaves the relays that nobody needs; returns what they had not taken.
+    fn sweep(&mut self, shared: &Shared, now: Instant) -> Vec<Published> {
+        let keys = &self.keys;
+        let mut gone = Vec::new();
+        self.links.retain(|relay, member| {
+            if shared.is_configured(relay) || keys.values().any(|on| on.contains(relay)) {
+                return true;
+            }
+            let mut desk = member.link.desk();
+            let idle = now.saturating_duration_since(member.used_at);
+            let patience = if desk.outbox.is_empty() {
+                shared.tuning.idle_after
+            } else {
+                shared.tuning.unreachable_after
+            };
+            if idle < patience {
+                return true;
+            }
+            let given_up = desk.outbox.clear();
+            drop(desk);
+            info!(%relay, "left: nobody needs it any more");
+            member.task.abort();
+            gone.extend(given_up.into_iter().map(|id| Published {
+                relay: relay.clone(),
+                id,
+                outcome: Outcome::Unanswered,
+            }));
+            false
+        });
+        gone
+    }
+}
+
+/// Whether a relay is at a host and port that the user has configured.
+fn foreign_relay_is_ours(relay: &RelayId, configured: &[RelayId]) -> bool {
+    configured.iter().any(|ours| ours.host_and_port() == relay.host_and_port())
+}
+
+async fn sweep(shared: Arc<Shared>) {
+    let mut stop = shared.control.subscribe();
+    let mut ticks = interval(SWEEP.min(shared.tuning.idle_after));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|control| control.stopping) => return,
+            _ = ticks.tick() => {}
+        }
+        let gone = shared.members().sweep(&shared, Instant::now());
+        for published in gone {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|control| control.stopping) => return,
+                // An error means that the engine is gone.
+                _ = shared.inbound.send(Inbound::Published(published)) => {}
+            }
+        }
+    }
+}
