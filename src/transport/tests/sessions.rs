@@ -107,9 +107,9 @@ async fn a_call_is_set_up_and_talked_over_two_relays_and_leaves_nothing_readable
     let relays = alice.listen(&key, &urls).await;
     assert_eq!(relays.len(), 2);
     let mut offer = Offer {
-        agent_id: "alice".into(),
+        agent_id: "alice-the-agent".into(),
         name: "Alice".into(),
-        topic: "lunch".into(),
+        topic: "what about lunch?".into(),
         expires: now() + 60,
         key: key.public_key(),
         noise: [0; signal::FIRST_MESSAGE],
@@ -150,7 +150,7 @@ async fn a_call_is_set_up_and_talked_over_two_relays_and_leaves_nothing_readable
         call: CALL,
         generation: 0,
         body: Body::Accept(Answer {
-            agent_id: "bob".into(),
+            agent_id: "bob-the-agent".into(),
             name: String::new(),
             key: theirs.key().public_key(),
             noise: response.message,
@@ -200,7 +200,8 @@ async fn a_call_is_set_up_and_talked_over_two_relays_and_leaves_nothing_readable
     for signed in &recorded[1..] {
         assert!(nobody_reads(&[&alice_id, &bob.identity], signed, &recorded), "{}", signed.json);
     }
-    for text in ["hello", "lunch", "alice", "bob", &caller.to_string(), &callee.to_string()] {
+    // None of these is base64 by chance.
+    for text in ["hello 0", "about lunch", "alice-the", "bob-the", &caller.to_string(), &callee.to_string()] {
         assert!(recorded[1..].iter().all(|signed| !signed.json.contains(text)), "{text}");
     }
 }
@@ -332,11 +333,17 @@ async fn frames_wait_for_no_ok_and_go_to_the_relays_that_take_them() {
     for frame in &all[..10] {
         assert_eq!(sessions.pool.send(frame.clone(), &relays), 2);
     }
+    let mut turns = [0; 2];
     for frame in &all[..10] {
-        for connection in &mut connections[..2] {
-            assert_eq!(connection.published().await.1, frame.json);
+        assert_eq!(connections[0].published().await.1, frame.json);
+    }
+    for (connection, turns) in connections[1..].iter_mut().zip(&mut turns) {
+        for _ in 0..5 {
+            let (event, _) = connection.published().await;
+            *turns += usize::from(all[..10].iter().any(|frame| frame.id.0 == event.id.to_bytes()));
         }
     }
+    assert_eq!(turns, [5, 5], "the second copies take turns");
     // The first says that it is too much; the second that it wants none of it.
     let refused = Event::from_json(&all[0].json).unwrap();
     connections[0].ok(&refused, false, "rate-limited: slow down").await;

@@ -78,6 +78,8 @@ struct Members {
     links: BTreeMap<RelayId, Member>,
     /// Where each of our session keys is listened for.
     keys: BTreeMap<PublicKey, Vec<RelayId>>,
+    /// Counts what was sent, so that relays take turns.
+    turn: usize,
 }
 
 struct Member {
@@ -159,23 +161,27 @@ impl SessionPool {
         self.shared.members().links.values().filter(|member| member.link.desk().heard.contains(&key)).count()
     }
 
-    /// Sends a frame, or an ephemeral wrap, to two of these relays, healthy ones first; waits for nothing. Returns on
-    /// how many it is on its way: none, when no relay is connected or lets us send.
+    /// Sends a frame, or an ephemeral wrap, to two of these relays; waits for nothing. One copy goes to the first that
+    /// is healthy, the other to the rest in turn, so that no relay that is open and mute keeps a call for itself.
+    /// Returns on how many it is on its way: none, when no relay is connected or lets us send.
     pub fn send(&self, event: Signed, relays: &[RelayId]) -> usize {
         let (now, event) = (Instant::now(), Arc::new(event));
         let mut members = self.shared.members();
+        members.turn = members.turn.wrapping_add(1);
+        let mut order: Vec<_> = relays.iter().filter(|relay| members.is_up(relay)).collect();
+        // Stable: the session's order remains within each half.
+        order.sort_by_key(|relay| members.is_doubted(relay, now));
+        let healthy = order.iter().filter(|relay| !members.is_doubted(relay, now)).count();
+        if let Some(rest @ [_, ..]) = order.get_mut(1..healthy) {
+            rest.rotate_left(members.turn % rest.len());
+        }
         let mut sent = 0;
-        for doubted in [false, true] {
-            for relay in relays {
-                let Some(member) = members.links.get_mut(relay) else { continue };
-                let mut desk = member.link.desk();
-                let candidate = desk.status.connected && desk.frames.is_doubted(now) == doubted;
-                if sent < COPIES && candidate && desk.frames.push(&event, now) {
-                    sent += 1;
-                    drop(desk);
-                    member.used_at = now;
-                    member.link.queued.notify_one();
-                }
+        for relay in order {
+            let Some(member) = members.links.get_mut(relay) else { continue };
+            if sent < COPIES && member.link.desk().frames.push(&event, now) {
+                sent += 1;
+                member.used_at = now;
+                member.link.queued.notify_one();
             }
         }
         sent
@@ -290,6 +296,14 @@ impl Members {
         let task = tasks.spawn(actor.run());
         self.links.insert(relay.clone(), Member { link, used_at: now, task });
         true
+    }
+
+    fn is_up(&self, relay: &RelayId) -> bool {
+        self.links.get(relay).is_some_and(|member| member.link.desk().status.connected)
+    }
+
+    fn is_doubted(&self, relay: &RelayId, now: Instant) -> bool {
+        self.links.get(relay).is_some_and(|member| member.link.desk().frames.is_doubted(now))
     }
 
     /// Tells each link which keys it listens for.
