@@ -13,6 +13,13 @@
 //! same as one JSON object. The processes are copies of this program; they end when their standard input does. Homes
 //! and the file of the disk's measurement are made in `TMPDIR`, which should be on a disk.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a benchmark: it talks to who runs it, and stops where it fails"
+)]
+
 mod agent;
 mod figures;
 mod machine;
