@@ -18,7 +18,8 @@ if [[ ! -x $program ]]; then
             exit 1
         fi
     fi
-    cargo install nostr-rs-relay --version "$version" --locked --root "$root" --target-dir "$root/target" >&2
+    # Without --locked: the `time` of its lock file does not compile with Rust 1.80 and later.
+    cargo install nostr-rs-relay --version "$version" --root "$root" --target-dir "$root/target" >&2
     rm -rf "$root/target"
 fi
 echo "$program"
