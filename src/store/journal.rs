@@ -164,9 +164,17 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn prune_events(&mut self, before: Millis) -> Result<()> {
-        let last: Option<Option<u64>> =
-            self.query_one("SELECT max(cursor) FROM events WHERE at < ?", [before], |row| row.get(0))?;
-        if let Some(Some(last)) = last {
+        // Cursors rise with time, so the first that is young enough is found without an index on time.
+        let first_kept: Option<u64> = self.query_one(
+            "SELECT cursor FROM events WHERE at >= ? ORDER BY cursor LIMIT 1",
+            [before],
+            |row| row.get(0),
+        )?;
+        let last = match first_kept {
+            Some(first) => first.saturating_sub(1),
+            None => self.last_cursor()?,
+        };
+        if last > self.pruned()? {
             self.execute("DELETE FROM events WHERE cursor <= ?", [last])?;
             self.execute("DELETE FROM taken WHERE cursor <= ?", [last])?;
             self.set_meta("pruned", last)?;

@@ -54,10 +54,9 @@ CREATE TABLE messages (
     reason TEXT,
     seq INTEGER,
     read_at INTEGER,
-    UNIQUE (peer, sender, message)
+    UNIQUE (message, sender, peer)
 ) STRICT;
 CREATE INDEX messages_by_call ON messages (call, row);
-CREATE INDEX messages_by_id ON messages (message);
 CREATE INDEX messages_unread ON messages (row) WHERE sender = 'peer' AND read_at IS NULL;
 CREATE INDEX messages_failed ON messages (row) WHERE state = 'failed';
 
@@ -107,7 +106,6 @@ CREATE TABLE events (
     own INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX events_by_call ON events (call, cursor);
-CREATE INDEX events_by_time ON events (at);
 
 -- A consumer has taken everything up to `low`, and of what follows the rows of `taken`.
 CREATE TABLE consumers (name TEXT PRIMARY KEY, low INTEGER NOT NULL) STRICT, WITHOUT ROWID;
