@@ -5,8 +5,6 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 /// Latencies in microseconds.
 #[derive(Debug)]
 pub struct Spread {
-    /// Nanoseconds, ascending.
-    samples: Vec<u64>,
     pub p50: f64,
     pub p99: f64,
 }
@@ -16,14 +14,7 @@ impl Spread {
     pub fn of(mut samples: Vec<u64>) -> Self {
         samples.sort_unstable();
         let at = |part: f64| samples[((samples.len() - 1) as f64 * part).round() as usize] as f64 / 1e3;
-        let (p50, p99) = (at(0.50), at(0.99));
-        Self { samples, p50, p99 }
-    }
-
-    /// Both as one.
-    pub fn and(mut self, other: Self) -> Self {
-        self.samples.extend(other.samples);
-        Self::of(self.samples)
+        Self { p50: at(0.50), p99: at(0.99) }
     }
 }
 
@@ -62,7 +53,7 @@ impl Table {
     }
 
     pub fn ratio(&mut self, name: &str, ratio: f64) {
-        self.row(name, [format!("× {ratio:.2}"), String::new(), String::new()]);
+        self.row(name, [format!("× {ratio:.1}"), String::new(), String::new()]);
     }
 
     fn row(&mut self, name: &str, [first, second, third]: [String; 3]) {

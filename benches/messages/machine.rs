@@ -18,101 +18,93 @@ use crate::process::{Child, Mode, nanoseconds, receive, say, until_end_of_input}
 use crate::{MESSAGES, TEXT_BYTES};
 
 /// A page of SQLite's, and of the kernel's.
-const PAGE: usize = 4_096;
-/// Syncs of one measurement.
-const SYNCS: usize = 300;
-/// Frames of one measurement, one at a time and all at once.
-const FRAMES: usize = 1_000;
+const PAGE: [u8; 4_096] = [7; 4_096];
+/// Frames that are sent at once.
 const FRAMES_AT_ONCE: usize = 20_000;
 
 /// What the machine can do, in microseconds and per second.
 pub struct Limits {
     pub frame_bytes: usize,
     pub append: Spread,
-    pub overwrite: Spread,
+    pub in_place: Spread,
     pub forward: Spread,
     pub frames: f64,
 }
 
-impl Limits {
-    /// This measurement and a later one as one.
-    pub fn and(self, later: Self) -> Self {
-        Self {
-            frame_bytes: self.frame_bytes,
-            append: self.append.and(later.append),
-            overwrite: self.overwrite.and(later.overwrite),
-            forward: self.forward.and(later.forward),
-            frames: f64::midpoint(self.frames, later.frames),
-        }
-    }
-}
-
-/// The way of a frame: this process, a forwarder, a sink.
+/// Two files, and a way for frames: this process, a forwarder, a sink.
 pub struct Machine {
     runtime: Runtime,
+    appended: File,
+    overwritten: File,
     source: WebSocketStream<TcpStream>,
     frame: String,
     forwarder: Child,
     sink: Child,
+    frames: f64,
+    samples: [Vec<u64>; 3],
 }
 
 impl Machine {
-    pub fn start() -> Self {
+    /// Measures frames that are sent at once, and gets ready to be looked at so many times.
+    pub fn start(looks: usize) -> Self {
         let mut forwarder = Child::spawn(&["forwarder"]);
         let address = forwarder.line();
         let mut sink = Child::spawn(&["sink", &address]);
         assert_eq!(sink.line(), "connected");
         let runtime = single_threaded();
-        let source = runtime.block_on(dial(&address));
-        Self { runtime, source, frame: frame(), forwarder, sink }
-    }
+        let mut source = runtime.block_on(dial(&address));
+        let frame = frame();
 
-    pub fn measure(&mut self) -> Limits {
-        let append = sync_times(|file, page| file.write_all(page));
-        let overwrite = sync_times(|file, page| file.write_all_at(page, 0));
-        let (forward, frames) = (self.one_at_a_time(), self.all_at_once());
-        Limits { frame_bytes: self.frame.len(), append, overwrite, forward, frames }
-    }
-
-    fn one_at_a_time(&mut self) -> Spread {
-        self.sink.receive(Mode::Each, FRAMES);
-        let samples = (0..FRAMES).map(|_| {
-            let begun = nanoseconds();
-            self.runtime.block_on(self.source.send(Message::text(self.frame.as_str()))).unwrap();
-            self.sink.time() - begun
-        });
-        Spread::of(samples.collect())
-    }
-
-    fn all_at_once(&mut self) -> f64 {
-        self.sink.receive(Mode::Last, FRAMES_AT_ONCE);
+        sink.receive(Mode::Last, FRAMES_AT_ONCE);
         let begun = nanoseconds();
-        self.runtime.block_on(async {
+        runtime.block_on(async {
             for _ in 0..FRAMES_AT_ONCE {
-                self.source.feed(Message::text(self.frame.as_str())).await.unwrap();
+                source.feed(Message::text(frame.as_str())).await.unwrap();
             }
-            self.source.flush().await.unwrap();
+            source.flush().await.unwrap();
         });
-        per_second(FRAMES_AT_ONCE, self.sink.time() - begun)
+        let frames = per_second(FRAMES_AT_ONCE, sink.time() - begun);
+
+        sink.receive(Mode::Each, looks);
+        let [appended, overwritten] = [(); 2].map(|()| tempfile::tempfile().unwrap());
+        overwritten.write_all_at(&PAGE, 0).unwrap();
+        Self {
+            runtime,
+            appended,
+            overwritten,
+            source,
+            frame,
+            forwarder,
+            sink,
+            frames,
+            samples: Default::default(),
+        }
     }
 
-    pub fn stop(self) {
+    /// Takes one sample of everything.
+    pub fn look(&mut self) {
+        let begun = nanoseconds();
+        self.appended.write_all(&PAGE).unwrap();
+        self.appended.sync_data().unwrap();
+        let appended = nanoseconds();
+        self.overwritten.write_all_at(&PAGE, 0).unwrap();
+        self.overwritten.sync_data().unwrap();
+        let overwritten = nanoseconds();
+        self.runtime.block_on(self.source.send(Message::text(self.frame.as_str()))).unwrap();
+        let forwarded = self.sink.time();
+        let taken = [appended - begun, overwritten - appended, forwarded - overwritten];
+        for (samples, sample) in self.samples.iter_mut().zip(taken) {
+            samples.push(sample);
+        }
+    }
+
+    /// What it has shown.
+    pub fn stop(self) -> Limits {
         self.sink.stop();
         self.forwarder.stop();
+        let [append, in_place, forward] = self.samples.map(Spread::of);
+        Limits { frame_bytes: self.frame.len(), append, in_place, forward, frames: self.frames }
     }
-}
-
-/// How long writing a page takes until it is on the disk.
-fn sync_times(write: impl Fn(&mut File, &[u8]) -> std::io::Result<()>) -> Spread {
-    let mut file = tempfile::tempfile().unwrap();
-    let page = [7; PAGE];
-    let samples = (0..SYNCS).map(|_| {
-        let begun = nanoseconds();
-        write(&mut file, &page).unwrap();
-        file.sync_data().unwrap();
-        nanoseconds() - begun
-    });
-    Spread::of(samples.collect())
 }
 
 /// A frame as long as the one that carries a message.
