@@ -1,13 +1,15 @@
 //! `owner`: the human behind this agent, and the ways to them.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::session::{Session, ask};
-use super::{DONE, Verdict, config, show};
-use crate::api::{Command, Error, ErrorKind, TicketReply};
+use super::{DONE, FAILED, Verdict, config, show};
+use crate::api::{Command, Error, ErrorKind, TicketReply, TicketState};
 use crate::home::settings;
 use crate::proto::TicketId;
 use crate::proto::text::quote;
@@ -43,6 +45,11 @@ enum OwnerVerb {
     },
 }
 
+/// How long the ways to the owner may take in a test. A webhook that does not answer is given 15 s.
+const REPORT_WITHIN: Duration = Duration::from_secs(20);
+/// How often a test looks.
+const LOOK_S: f64 = 0.1;
+
 impl Owner {
     pub(super) async fn run(self, session: &Session) -> Verdict {
         match self.verb {
@@ -52,7 +59,7 @@ impl Owner {
                 config::reload(session).await?;
                 show_channels(session)
             }
-            OwnerVerb::Test => show_ticket(session, Command::OwnerTest {}).await,
+            OwnerVerb::Test => test(session).await,
             OwnerVerb::Reply { ticket, answer } => {
                 must_be_a_person()?;
                 show_ticket(session, Command::OwnerReply { ticket, answer: answer.join(" ") }).await
@@ -67,6 +74,24 @@ fn show_channels(session: &Session) -> Verdict {
         show::lines(&channels, "no way to the owner is configured", |channel| quote(channel))
     })?;
     Ok(DONE)
+}
+
+/// Asks every way, and tells what became of each.
+async fn test(session: &Session) -> Verdict {
+    let ways = settings::load(&session.home()?, &[])?.settings().owner.len();
+    let client = session.client().await?;
+    let mut reply: TicketReply = ask(&client, Command::OwnerTest {}).await?;
+    let begun = Instant::now();
+    while reply.ticket.channels.len() < ways
+        && reply.ticket.state == TicketState::Waiting
+        && begun.elapsed() < REPORT_WITHIN
+    {
+        let look = Command::AwaitTicket { ticket: reply.ticket.ticket, timeout_s: LOOK_S };
+        reply = ask(&client, look).await?;
+    }
+    reply.timeout = false;
+    session.printer.data(&reply, || show::ticket(&reply.ticket))?;
+    Ok(if reply.ticket.channels.iter().any(|channel| channel.ok) { DONE } else { FAILED })
 }
 
 async fn show_ticket(session: &Session, command: Command) -> Verdict {
