@@ -2,7 +2,7 @@
 //!
 //! Everything that happens while one batch of inputs is handled goes into one transaction: [`Store::begin`], the
 //! writes, [`Store::commit`]. Only then may anything be published, acknowledged or shown. `synchronous=FULL` and the
-//! write-ahead log make that commit one `fdatasync`; a batch that fails is rolled back whole.
+//! write-ahead log make that commit one sync of the log; a batch that fails is rolled back whole.
 //!
 //! Rooms: `calls`, `messages` (what was said, and what is held back), `outbox` (what no relay took yet, ids seen,
 //! cursors), `journal` (events and who has taken them), `contacts`, `tickets`. A merged migration is never edited.
