@@ -259,11 +259,11 @@ fn ours(me: &Identity, relays: Vec<String>, capacity: usize) -> (Pool, mpsc::Rec
     let (sender, inbound) = mpsc::channel(capacity);
     let options = Options {
         relays,
+        inbox: Vec::new(),
         identity: me.clone(),
         cursors: Vec::new(),
         inbound: sender,
         seen: None,
-        wraps: false,
         tuning: Tuning::DEFAULT,
     };
     (Pool::start(options).unwrap(), inbound)

@@ -78,11 +78,11 @@ impl Engine {
             .collect();
         let pool = Pool::start(PoolOptions {
             relays: settings.relays.clone(),
+            inbox: Vec::new(),
             identity: identity.clone(),
             cursors,
             inbound,
             seen: Some(seen.filter()),
-            wraps: false,
             tuning: Tuning::DEFAULT,
         })
         .map_err(|error| {

@@ -442,11 +442,11 @@ async fn presence_rises_strictly_over_restarts_and_is_taken_back_at_a_stop() {
     let (inbound, mut seen) = tokio::sync::mpsc::channel(64);
     let _spy = Pool::start(transport::Options {
         relays: vec![relay.url()],
+        inbox: vec![],
         identity: transport::Identity::generate(),
         cursors: vec![],
         inbound,
         seen: None,
-        wraps: false,
         tuning: transport::Tuning::DEFAULT,
     })
     .unwrap();

@@ -25,10 +25,12 @@ pub enum Class {
 impl Class {
     /// Every class.
     pub const ALL: [Self; 4] = [Self::Presence, Self::Direct, Self::Wrap, Self::Session];
-    /// What is asked on the connections of the identity, in the order of the subscriptions.
+    /// What is asked on a connection of the identity to a relay where agents meet and wraps are read.
     pub(super) const OF_IDENTITY: &[Self] = &[Self::Presence, Self::Direct, Self::Wrap];
-    /// The same for an engine that speaks the legacy dialect only.
-    pub(super) const OF_LEGACY: &[Self] = &[Self::Presence, Self::Direct];
+    /// The same where agents only meet.
+    pub(super) const OF_MEETING: &[Self] = &[Self::Presence, Self::Direct];
+    /// The same where wraps are only read.
+    pub(super) const OF_INBOX: &[Self] = &[Self::Wrap];
     /// What is asked on the connections of session keys.
     pub(super) const OF_SESSIONS: &[Self] = &[Self::Session];
 

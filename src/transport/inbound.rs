@@ -71,7 +71,7 @@ pub enum Inbound {
         /// The wrap.
         wrap: Wrap,
     },
-    /// The answer to [`super::Pool::fetch_inbox`].
+    /// The answer to [`super::v2::SessionPool::fetch_inbox`].
     InboxRelays {
         /// What `fetch_inbox` returned.
         token: u64,

@@ -30,6 +30,7 @@ pub mod legacy;
 mod link;
 mod pool;
 pub mod presence;
+mod question;
 mod signed;
 #[cfg(test)]
 mod tests;

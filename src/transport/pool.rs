@@ -6,28 +6,28 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::info;
 
 use super::class::Class;
 use super::identity::Identity;
-use super::inbound::{Inbound, InboxList, Published};
+use super::inbound::{Inbound, Published};
 use super::ingest::{Gate, Seen};
 use super::link::{Actor, Command, Control, Counters, Link, Role};
+use super::question::{MAX_COMMANDS, Question};
 use super::signed::Signed;
 use super::tuning::Tuning;
 use super::url::{BadRelayUrl, RelayId};
 use crate::api::RelayStatus;
-use crate::proto::PublicKey;
-
-/// Refreshes that wait for one link. More than one of a class at a time come from commands that run at once; they
-/// share a walk.
-const MAX_COMMANDS: usize = 32;
 
 /// What a pool starts with.
 pub struct Options {
-    /// The relays, as the user wrote them. One that is named twice is one.
+    /// The relays where agents meet (announcements, the legacy dialect), as the user wrote them. One that is named
+    /// twice is one.
     pub relays: Vec<String>,
+    /// The relays where gift wraps to us are read; they may be the same. None where only the legacy dialect is
+    /// spoken.
+    pub inbox: Vec<String>,
     /// Who we are.
     pub identity: Identity,
     /// Up to where each class of a relay is journalled, in seconds, as [`Inbound::Synced`] told it.
@@ -36,15 +36,16 @@ pub struct Options {
     pub inbound: mpsc::Sender<Inbound>,
     /// Tells which events are journalled, so that they need not be verified again.
     pub seen: Option<Seen>,
-    /// Whether gift wraps are asked for: by an engine that speaks v2.
-    pub wraps: bool,
     /// [`Tuning::DEFAULT`], but in tests.
     pub tuning: Tuning,
 }
 
 /// The links to all relays of one identity. Dropping it ends them at once; [`Pool::stop`] lets them finish.
 pub struct Pool {
+    /// The meeting relays first.
     links: Vec<(Arc<Link>, mpsc::Sender<Command>)>,
+    meeting: Vec<RelayId>,
+    inbox: Vec<RelayId>,
     control: watch::Sender<Control>,
     tasks: Mutex<JoinSet<()>>,
     inbound: mpsc::Sender<Inbound>,
@@ -58,7 +59,9 @@ impl Pool {
     /// # Errors
     /// The first address that is none.
     pub fn start(options: Options) -> Result<Self, BadRelayUrl> {
-        let relays = distinct(&options.relays)?;
+        let (meeting, inbox) = (distinct(&options.relays)?, distinct(&options.inbox)?);
+        let only_inbox = inbox.iter().filter(|relay| !meeting.contains(relay));
+        let relays: Vec<RelayId> = meeting.iter().chain(only_inbox).cloned().collect();
         let tuning = Arc::new(options.tuning);
         let gate = Arc::new(Gate::new(options.identity, options.seen));
         let (control, _) = watch::channel(Control::default());
@@ -67,13 +70,8 @@ impl Pool {
             .into_iter()
             .map(|relay| {
                 let cursors = Class::ALL.map(|class| cursor(&options.cursors, &relay, class));
-                let link = Arc::new(Link::new(
-                    relay,
-                    Role::Identity { wraps: options.wraps },
-                    gate.clone(),
-                    tuning.clone(),
-                    cursors,
-                ));
+                let role = Role::Identity { meets: meeting.contains(&relay), inbox: inbox.contains(&relay) };
+                let link = Arc::new(Link::new(relay, role, gate.clone(), tuning.clone(), cursors));
                 let (sender, commands) = mpsc::channel(MAX_COMMANDS);
                 let actor = Actor {
                     link: link.clone(),
@@ -89,6 +87,8 @@ impl Pool {
         tasks.spawn(watch_clock(control.subscribe(), tuning.clone(), move || redial(&clock_jumped)));
         Ok(Self {
             links,
+            meeting,
+            inbox,
             control,
             tasks: Mutex::new(tasks),
             inbound: options.inbound,
@@ -97,17 +97,22 @@ impl Pool {
         })
     }
 
-    /// The relays, in the order of the options.
+    /// The relays where agents meet, in the order of the options.
     pub fn relays(&self) -> impl Iterator<Item = &RelayId> {
-        self.links.iter().map(|(link, _)| &link.relay)
+        self.meeting.iter()
     }
 
-    /// Queues an event on every link; never waits. What becomes of it comes as [`Inbound::Published`], once for
-    /// each relay. Returned is what had to leave the queues for it, which does not come again.
+    /// The relays where wraps to us are read, in the order of the options.
+    pub fn inbox_relays(&self) -> impl Iterator<Item = &RelayId> {
+        self.inbox.iter()
+    }
+
+    /// Queues an event where agents meet, a list of inbox relays (kind 10050) on every link; never waits. What
+    /// becomes of it comes as [`Inbound::Published`], once for each of these relays. Returned is what had to leave the queues for it, which does not come again.
     pub fn publish(&self, event: Signed) -> Vec<Published> {
         let event = Arc::new(event);
         let mut gone = Vec::new();
-        for (link, _) in &self.links {
+        for (link, _) in self.links.iter().filter(|(link, _)| link.role.publishes(event.kind)) {
             let removed = link.desk().outbox.push(event.clone());
             gone.extend(removed.into_iter().map(|(id, outcome)| Published {
                 relay: link.relay.clone(),
@@ -126,64 +131,23 @@ impl Pool {
         }
     }
 
-    /// Asks every connected relay for all that it has of a class now. The answers come as usual, and behind them
+    /// Asks every connected relay where a class is read for all that it has of it now. The answers come as usual, and behind them
     /// [`Inbound::Refreshed`] with the number returned here: at once if nobody is connected, at the latest after
     /// [`Tuning::refresh_within`].
     pub fn refresh(&self, class: Class) -> u64 {
         let token = self.refreshes.fetch_add(1, Ordering::Relaxed);
-        self.ask(
+        let links = self.links.iter().filter(|(link, _)| link.role.classes().contains(&class));
+        let question = Question::ask(
+            links.map(|(link, commands)| (&**link, commands)),
             |waiter| Command::Refresh { class, waiter },
-            move |answers: Vec<()>, asked| Inbound::Refreshed { token, answered: answers.len(), asked },
+            &self.tuning,
         );
-        token
-    }
-
-    /// Asks every connected relay for a peer's list of inbox relays (kind 10050). The newest one comes as
-    /// [`Inbound::InboxRelays`] with the number returned here, as soon as [`Self::refresh`]'s answer would.
-    pub fn fetch_inbox(&self, key: PublicKey) -> u64 {
-        let token = self.refreshes.fetch_add(1, Ordering::Relaxed);
-        self.ask(
-            |asker| Command::LookUp { key, asker },
-            move |answers: Vec<Option<InboxList>>, asked| {
-                let answered = answers.len();
-                let found = answers.into_iter().flatten().max_by_key(|list| list.created_at);
-                Inbound::InboxRelays { token, key, found, answered, asked }
-            },
-        );
-        token
-    }
-
-    /// Gives every connected link a command, and hands over what their answers make.
-    fn ask<T: Send + 'static>(
-        &self,
-        command: impl Fn(mpsc::Sender<T>) -> Command,
-        answer: impl FnOnce(Vec<T>, usize) -> Inbound + Send + 'static,
-    ) {
-        let (sender, answers) = mpsc::channel(self.links.len().max(1));
-        let mut asked = 0;
-        for (link, commands) in &self.links {
-            let connected = link.desk().status.connected;
-            if connected && commands.try_send(command(sender.clone())).is_ok() {
-                asked += 1;
-            }
-        }
-        drop(sender);
-        let (inbound, tuning) = (self.inbound.clone(), self.tuning.clone());
+        let answer =
+            move |answers: Vec<()>, asked| Inbound::Refreshed { token, answered: answers.len(), asked };
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
-        let mut control = self.control.subscribe();
-        tasks.spawn(async move {
-            let tell = async {
-                let answers = gather(answers, asked, &tuning).await;
-                // An error means that the engine is gone.
-                let _ = inbound.send(answer(answers, asked)).await;
-            };
-            tokio::select! {
-                biased;
-                _ = control.wait_for(|control| control.stopping) => {}
-                () = tell => {}
-            }
-        });
+        tasks.spawn(question.tell(self.inbound.clone(), self.control.subscribe(), answer));
+        token
     }
 
     /// Dials every relay again at once: the network changed, every socket is suspect.
@@ -239,26 +203,6 @@ fn cursor(cursors: &[(String, Class, u64)], relay: &RelayId, class: Class) -> Op
         .filter(|(url, of, _)| *of == class && RelayId::parse(url).as_ref() == Ok(relay))
         .map(|(_, _, at)| *at)
         .max()
-}
-
-/// Takes answers until all are there, nobody is left who could answer, or time is up.
-async fn gather<T>(mut answers: mpsc::Receiver<T>, asked: usize, tuning: &Tuning) -> Vec<T> {
-    let mut deadline = Instant::now() + tuning.refresh_within;
-    let mut answered = Vec::with_capacity(asked);
-    while answered.len() < asked {
-        tokio::select! {
-            biased;
-            answer = answers.recv() => match answer {
-                Some(answer) => {
-                    answered.push(answer);
-                    deadline = deadline.min(Instant::now() + tuning.refresh_grace);
-                }
-                None => break,
-            },
-            () = sleep_until(deadline) => break,
-        }
-    }
-    answered
 }
 
 /// Compares the clocks. A suspend stops the monotonic one and not the wall clock; after it, and after the clock was

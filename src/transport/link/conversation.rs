@@ -355,7 +355,14 @@ impl<'a> Conversation<'a> {
 
     fn closed(&mut self, id: &str, message: &str, now: Now) {
         let unauthenticated = prefix(message) == "auth-required";
-        self.lookups.retain(|lookup| lookup.id != id);
+        let may_know_us =
+            unauthenticated && self.auth.state != RelayAuth::Failed && !self.auth.is_exhausted();
+        self.lookups.retain_mut(|lookup| {
+            let closed = lookup.id == id;
+            // It is put again as soon as the relay knows us, if that is before its deadline.
+            lookup.unauthenticated |= closed && may_know_us;
+            !closed || may_know_us
+        });
         for subscription in &mut self.subscriptions {
             if subscription.place(id).is_some() {
                 debug!(class = %subscription.class, message = words(message), "the relay closed a subscription");
@@ -404,6 +411,9 @@ impl<'a> Conversation<'a> {
                         subscription.open(link, now, &mut self.effects);
                     }
                 }
+                for lookup in self.lookups.iter_mut().filter(|lookup| lookup.unauthenticated) {
+                    lookup.ask(&mut self.effects);
+                }
                 if self.flight.as_ref().is_some_and(|flight| flight.unauthenticated) {
                     self.resend(now);
                 }
@@ -411,6 +421,7 @@ impl<'a> Conversation<'a> {
             Answer::Again(message) => self.effects.frames.push_back(message),
             Answer::Refused => {
                 debug!(message = words(message), "authentication failed");
+                self.lookups.retain(|lookup| !lookup.unauthenticated);
                 link.failed(format!("authentication failed: {}", words(message)));
                 if self.flight.as_ref().is_some_and(|flight| flight.unauthenticated) {
                     self.settle(Outcome::Refused { reason: words(message) }, now);

@@ -13,14 +13,17 @@ use crate::transport::class::Class;
 use crate::transport::ingest::{Gate, Rejection};
 use crate::transport::tuning::Tuning;
 use crate::transport::url::RelayId;
+use crate::transport::v2::inbox;
 
 /// What a link is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::transport) enum Role {
     /// Everything of the identity.
     Identity {
-        /// Gift wraps too.
-        wraps: bool,
+        /// Agents meet here: announcements, and the legacy dialect.
+        meets: bool,
+        /// Gift wraps to us are read here.
+        inbox: bool,
     },
     /// Sessions; the identity is not known here.
     Sessions {
@@ -30,16 +33,28 @@ pub(in crate::transport) enum Role {
 }
 
 impl Role {
-    pub(super) const fn classes(self) -> &'static [Class] {
+    /// What is asked on such a link, in the order of the subscriptions.
+    pub(in crate::transport) const fn classes(self) -> &'static [Class] {
         match self {
-            Self::Identity { wraps: true } => Class::OF_IDENTITY,
-            Self::Identity { wraps: false } => Class::OF_LEGACY,
+            Self::Identity { meets: true, inbox: true } => Class::OF_IDENTITY,
+            Self::Identity { meets: true, inbox: false } => Class::OF_MEETING,
+            Self::Identity { meets: false, inbox: true } => Class::OF_INBOX,
+            Self::Identity { meets: false, inbox: false } => &[],
             Self::Sessions { .. } => Class::OF_SESSIONS,
         }
     }
 
     pub(in crate::transport) const fn is_identity(self) -> bool {
         matches!(self, Self::Identity { .. })
+    }
+
+    /// Whether an event of this kind is published here: everything of the identity's where agents meet; where only
+    /// wraps are read, nothing but the list that says so.
+    pub(in crate::transport) const fn publishes(self, kind: u16) -> bool {
+        match self {
+            Self::Identity { meets, .. } => meets || kind == inbox::KIND,
+            Self::Sessions { .. } => true,
+        }
     }
 
     pub(in crate::transport) const fn is_foreign(self) -> bool {

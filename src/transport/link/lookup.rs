@@ -18,17 +18,26 @@ pub(super) struct Lookup {
     pub id: String,
     pub key: PublicKey,
     pub by: Instant,
+    /// The relay wants to know us first.
+    pub unauthenticated: bool,
     newest: Option<InboxList>,
     asker: Asker,
 }
 
 impl Lookup {
     pub(super) fn begin(key: PublicKey, asker: Asker, by: Instant, effects: &mut Effects) -> Self {
-        let id = random_name();
-        let author = nostr_sdk::PublicKey::from_byte_array(key.0);
+        let mut lookup = Self { id: String::new(), key, by, unauthenticated: false, newest: None, asker };
+        lookup.ask(effects);
+        lookup
+    }
+
+    /// Puts the question, once more if the relay has closed it.
+    pub(super) fn ask(&mut self, effects: &mut Effects) {
+        self.id = random_name();
+        self.unauthenticated = false;
+        let author = nostr_sdk::PublicKey::from_byte_array(self.key.0);
         let filter = Filter::new().kind(Kind::from_u16(inbox::KIND)).author(author).limit(1);
-        effects.frames.push_back(ClientMessage::req(SubscriptionId::new(&id), vec![filter]).as_json());
-        Self { id, key, by, newest: None, asker }
+        effects.frames.push_back(ClientMessage::req(SubscriptionId::new(&self.id), vec![filter]).as_json());
     }
 
     pub(super) fn found(&mut self, list: InboxList) {

@@ -101,11 +101,11 @@ async fn what_waited_comes_oldest_first_however_small_the_pages() {
 
     let (sender, inbound) = mpsc::channel(1_024);
     let options = Options {
-        relays: vec![url],
+        relays: vec![url.clone()],
+        inbox: vec![url],
         identity: bob.clone(),
         cursors: Vec::new(),
         inbound: sender,
-        wraps: true,
         seen: None,
         tuning: quick(),
     };
@@ -140,11 +140,11 @@ async fn a_second_with_more_messages_than_a_page_is_reported() {
 
     let (sender, inbound) = mpsc::channel(1_024);
     let options = Options {
-        relays: vec![url],
+        relays: vec![url.clone()],
+        inbox: vec![url],
         identity: identity.clone(),
         cursors: Vec::new(),
         inbound: sender,
-        wraps: true,
         seen: None,
         tuning: quick(),
     };
@@ -195,10 +195,10 @@ async fn two_links_deliver_and_one_dead_relay_is_no_hindrance() {
     let options = Options {
         // Nobody listens on port 1.
         relays: vec!["ws://127.0.0.1:1".into(), url.clone(), format!("{url}/")],
+        inbox: vec![],
         identity: identity.clone(),
         cursors: Vec::new(),
         inbound: sender,
-        wraps: true,
         seen: None,
         tuning: quick(),
     };

@@ -50,10 +50,10 @@ impl Agent {
         let (sender, inbound) = mpsc::channel(capacity);
         let pool = Pool::start(Options {
             relays: vec![relay.to_owned()],
+            inbox: vec![relay.to_owned()],
             identity: identity.clone(),
             cursors,
             inbound: sender,
-            wraps: true,
             seen: None,
             tuning,
         });

@@ -474,3 +474,62 @@ async fn a_frame_above_the_limit_ends_the_connection() {
     assert!(agent.until_down().await.contains("too long"));
     assert_eq!(agent.counters().notices, 1);
 }
+
+#[tokio::test]
+async fn a_relay_that_only_keeps_our_wraps_is_asked_for_them_and_told_nothing_but_the_list() {
+    let (meeting, inbox) = (Server::start().await, Server::start().await);
+    let identity = Identity::generate();
+    let (sender, inbound) = mpsc::channel(64);
+    let pool = Pool::start(Options {
+        relays: vec![meeting.url.clone()],
+        inbox: vec![inbox.url.clone()],
+        identity: identity.clone(),
+        cursors: Vec::new(),
+        inbound: sender,
+        seen: None,
+        tuning: quick(),
+    });
+    let mut agent = Agent { identity, pool: pool.unwrap(), inbound };
+    let names = |relays: Vec<&RelayId>| relays.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(names(agent.pool.relays().collect()), [meeting.url.as_str()]);
+    assert_eq!(names(agent.pool.inbox_relays().collect()), [inbox.url.as_str()]);
+    assert_eq!(agent.pool.status().len(), 2);
+
+    let (mut there, mut here) = (meeting.accept_raw().await, inbox.accept_raw().await);
+    let mut asked = [there.request().await.1["kinds"].clone(), there.request().await.1["kinds"].clone()];
+    asked.sort_by_key(ToString::to_string);
+    assert_eq!(asked, [json!([4]), json!([5, 30_078])]);
+    let (id, filter) = here.request().await;
+    assert_eq!(filter["kinds"], json!([1_059]));
+    here.end_of_stored(&id).await;
+    agent.until_synced(Class::Wrap).await;
+
+    let message = agent.message_to(agent.key(), "x", now());
+    let list = crate::transport::v2::inbox::sign(&agent.identity, &[], now()).unwrap();
+    agent.pool.publish(message.clone());
+    agent.pool.publish(list.clone());
+    let (event, json) = here.published().await;
+    assert_eq!(json, list.json, "the first that it hears of");
+    here.ok(&event, true, "").await;
+    for expected in [&message, &list] {
+        let (event, json) = there.published().await;
+        assert_eq!(json, expected.json);
+        there.ok(&event, true, "").await;
+    }
+    let mut published = Vec::new();
+    for _ in 0..3 {
+        published.push(agent.until_published().await.0);
+    }
+    assert_eq!(published.iter().filter(|id| **id == message.id).count(), 1);
+
+    // Nobody waits for a relay that does not have what is asked for.
+    let token = agent.pool.refresh(Class::Wrap);
+    let (id, filter) = here.request().await;
+    assert_eq!(filter["kinds"], json!([1_059]));
+    here.end_of_stored(&id).await;
+    let refreshed = agent.until(|inbound| match inbound {
+        Inbound::Refreshed { token, answered, asked } => Some((token, answered, asked)),
+        _ => None,
+    });
+    assert_eq!(refreshed.await, (token, 1, 1));
+}

@@ -24,21 +24,13 @@ impl Server {
 
     /// The next connection of an identity, its REQs read but not answered.
     pub(super) async fn accept(&self) -> Connection {
-        let (stream, _) = soon(self.listener.accept()).await.unwrap();
-        let socket = soon(accept_async(stream)).await.unwrap();
-        let mut connection = Connection {
-            socket,
-            presence: String::new(),
-            direct: String::new(),
-            wrap: String::new(),
-            filter: Value::Null,
-        };
+        let mut connection = self.accept_raw().await;
         connection.requests().await;
         connection
     }
 
-    /// The next connection of sessions; nothing is read.
-    pub(super) async fn accept_sessions(&self) -> Connection {
+    /// The next connection, whosoever; nothing is read.
+    pub(super) async fn accept_raw(&self) -> Connection {
         let (stream, _) = soon(self.listener.accept()).await.unwrap();
         let socket = soon(accept_async(stream)).await.unwrap();
         Connection {

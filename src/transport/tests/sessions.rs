@@ -222,16 +222,18 @@ fn nobody_reads(identities: &[&Identity], signed: &Signed, record: &[Signed]) ->
 #[tokio::test]
 async fn a_list_of_inbox_relays_is_published_and_found_by_key() {
     let (_relay, url) = relay(|builder| builder).await;
-    let (mut alice, mut bob) = (Agent::start(&url, quick()), Agent::start(&url, quick()));
-    bob.until_synced(Class::Wrap).await;
+    let (mut alice, bob) = (Agent::start(&url, quick()), Identity::generate());
+    let mut sessions = Sessions::start(&[&url]);
+    let nobody = SessionKey::generate();
+    sessions.listen(&nobody, &[&url]).await;
     let inbox = ["wss://one.example", "wss://two.example"].map(|url| RelayId::parse(url).unwrap());
     for (age, relays) in [(60, &inbox[..1]), (0, &inbox[..])] {
         alice.pool.publish(inbox::sign(&alice.identity, relays, now() - age).unwrap());
         assert_eq!(alice.until_published().await.1, Outcome::Accepted);
     }
-    for (key, expected) in [(alice.key(), Some(2)), (bob.key(), None)] {
-        let token = bob.pool.fetch_inbox(key);
-        let found = bob.until(|inbound| match inbound {
+    for (key, expected) in [(alice.key(), Some(2)), (bob.public_key(), None)] {
+        let token = sessions.pool.fetch_inbox(key);
+        let found = sessions.until(|inbound| match inbound {
             Inbound::InboxRelays { token, key, found, answered, asked } => {
                 Some((token, key, found.map(|list| list.relays.len()), answered, asked))
             }
@@ -251,7 +253,7 @@ async fn session_request(connection: &mut Connection) -> (String, Value) {
 async fn one_request_names_the_keys_of_the_moment_and_is_never_interrupted() {
     let server = Server::start().await;
     let mut sessions = Sessions::start(&[&server.url]);
-    let mut connection = server.accept_sessions().await;
+    let mut connection = server.accept_raw().await;
     let (first, second, peer) = (SessionKey::generate(), SessionKey::generate(), Identity::generate());
     let urls = [server.url.clone()];
     sessions.pool.listen(&first.public_key(), &urls).unwrap();
@@ -295,7 +297,7 @@ async fn who_asks_learns_a_key_that_is_nobodys() {
     let server = Server::start().await;
     let sessions = Sessions::start(&[&server.url]);
     let key = SessionKey::generate();
-    let mut connection = server.accept_sessions().await;
+    let mut connection = server.accept_raw().await;
     sessions.pool.listen(&key.public_key(), std::slice::from_ref(&server.url)).unwrap();
     let (id, _) = session_request(&mut connection).await;
     connection.send(json!(["AUTH", "challenge"])).await;
@@ -320,7 +322,7 @@ async fn frames_wait_for_no_ok_and_go_to_the_relays_that_take_them() {
     let relays = sessions.pool.ensure(&urls);
     let mut connections = Vec::new();
     for server in &servers {
-        connections.push(server.accept_sessions().await);
+        connections.push(server.accept_raw().await);
     }
     // A ping of the server's would do as well: the link is up once it reads.
     let key = SessionKey::generate();
@@ -368,12 +370,12 @@ async fn a_relay_that_a_peer_named_is_left_when_nobody_needs_it() {
     let server = Server::start().await;
     let tuning = Tuning { idle_after: Duration::from_millis(20), ..quick() };
     let mut sessions = Sessions::with(&[&server.url], tuning);
-    let _configured = server.accept_sessions().await;
+    let _configured = server.accept_raw().await;
     // Another path of a configured host and port may be dialled.
     let named = format!("{}/named", server.url);
     let key = SessionKey::generate();
     sessions.pool.listen(&key.public_key(), std::slice::from_ref(&named)).unwrap();
-    let mut connection = server.accept_sessions().await;
+    let mut connection = server.accept_raw().await;
     let (id, _) = session_request(&mut connection).await;
     connection.end_of_stored(&id).await;
     sessions.until(|inbound| matches!(inbound, Inbound::Synced { .. }).then_some(())).await;
@@ -427,11 +429,11 @@ async fn wraps_are_asked_for_from_two_days_and_an_hour_before_the_cursor() {
     let (sender, inbound) = mpsc::channel(64);
     let options = Options {
         relays: vec![url.clone()],
+        inbox: vec![url.clone()],
         identity: bob.clone(),
         cursors: vec![(url, Class::Wrap, now() + 5_000)],
         inbound: sender,
         seen: None,
-        wraps: true,
         tuning: quick(),
     };
     let mut bob = Agent { identity: bob, pool: Pool::start(options).unwrap(), inbound };
@@ -448,4 +450,48 @@ async fn wraps_are_asked_for_from_two_days_and_an_hour_before_the_cursor() {
     // Pages overlap: the engine knows it by its id.
     texts.dedup();
     assert_eq!(texts, ["in reach"]);
+}
+
+#[tokio::test]
+async fn whom_we_look_up_is_asked_of_our_own_relays_alone_and_again_once_they_know_a_key() {
+    let server = Server::start().await;
+    let mut sessions = Sessions::start(&[&server.url]);
+    let author = Identity::generate();
+    let answer = async |sessions: &mut Sessions| {
+        sessions
+            .until(|inbound| match inbound {
+                Inbound::InboxRelays { token, found, answered, asked, .. } => {
+                    Some((token, found.is_some(), answered, asked))
+                }
+                _ => None,
+            })
+            .await
+    };
+    let token = sessions.pool.fetch_inbox(author.public_key());
+    assert_eq!(answer(&mut sessions).await, (token, false, 0, 0), "nobody is connected: at once");
+
+    let mut ours = server.accept_raw().await;
+    let named = format!("{}/named", server.url);
+    let key = SessionKey::generate();
+    sessions.pool.listen(&key.public_key(), &[server.url.clone(), named]).unwrap();
+    let mut theirs = server.accept_raw().await;
+    session_request(&mut ours).await;
+    session_request(&mut theirs).await;
+    while sessions.pool.status().iter().any(|status| !status.connected) {
+        tokio::task::yield_now().await;
+    }
+    let token = sessions.pool.fetch_inbox(author.public_key());
+    let (id, filter) = ours.request().await;
+    assert_eq!((&filter["kinds"], &filter["authors"]), (&json!([10_050]), &json!([author.public_key()])));
+    ours.send(json!(["AUTH", "challenge"])).await;
+    ours.send(json!(["CLOSED", id, "auth-required: who are you?"])).await;
+    let auth = ours.authentication().await;
+    assert_ne!(auth.pubkey.to_bytes(), author.public_key().0);
+    ours.ok(&auth, true, "").await;
+    let (again, _) = ours.request().await;
+    assert_ne!(again, id);
+    let list = inbox::sign(&author, &[RelayId::parse("wss://one.example").unwrap()], now()).unwrap();
+    ours.event(&again, &list).await;
+    ours.end_of_stored(&again).await;
+    assert_eq!(answer(&mut sessions).await, (token, true, 1, 1));
 }

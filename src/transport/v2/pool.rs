@@ -10,6 +10,7 @@
 //! are never more than [`MAX_NAMED`] of them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,8 +25,9 @@ use crate::proto::v2::signal::INVITE_RELAYS;
 use crate::transport::class::Class;
 use crate::transport::inbound::{Inbound, Outcome, Published};
 use crate::transport::ingest::{Gate, Recent};
-use crate::transport::link::{Actor, Control, Counters, Link, Role};
+use crate::transport::link::{Actor, Command, Control, Counters, Link, Role};
 use crate::transport::pool::{distinct, redial, watch_clock};
+use crate::transport::question::{MAX_COMMANDS, Question, newest};
 use crate::transport::signed::Signed;
 use crate::transport::tuning::Tuning;
 use crate::transport::url::{BadRelayUrl, RelayId, foreign_relay_allowed};
@@ -62,6 +64,7 @@ pub struct TooManyKeys;
 pub struct SessionPool {
     shared: Arc<Shared>,
     tasks: Mutex<JoinSet<()>>,
+    lookups: AtomicU64,
 }
 
 struct Shared {
@@ -84,6 +87,7 @@ struct Members {
 
 struct Member {
     link: Arc<Link>,
+    questions: mpsc::Sender<Command>,
     used_at: Instant,
     task: AbortHandle,
 }
@@ -112,7 +116,7 @@ impl SessionPool {
         let stop = shared.control.subscribe();
         tasks.spawn(watch_clock(stop, shared.tuning.clone(), move || redial(&jumped)));
         tasks.spawn(sweep(shared.clone()));
-        Ok(Self { shared, tasks: Mutex::new(tasks) })
+        Ok(Self { shared, tasks: Mutex::new(tasks), lookups: AtomicU64::new(0) })
     }
 
     /// Links the relays that a peer has named, as far as they may be dialled and there is room. Returns those that
@@ -229,6 +233,29 @@ impl SessionPool {
         ready.min().map(|at| at - now)
     }
 
+    /// Asks every connected relay of the configuration for a peer's list of inbox relays (kind 10050). The newest
+    /// one comes as [`Inbound::InboxRelays`] with the number returned here: at once if nobody is connected, at the
+    /// latest after [`Tuning::refresh_within`].
+    ///
+    /// It is asked for here, and not by the identity's links, because whose list somebody wants is whom they are
+    /// about to call; for the same reason a relay that another peer has named is not asked.
+    pub fn fetch_inbox(&self, key: PublicKey) -> u64 {
+        let token = self.lookups.fetch_add(1, Ordering::Relaxed);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        let shared = &self.shared;
+        let members = shared.members();
+        let ours = members.links.iter().filter(|(relay, _)| shared.is_configured(relay));
+        let question = Question::ask(
+            ours.map(|(_, member)| (&*member.link, &member.questions)),
+            |asker| Command::LookUp { key, asker },
+            &shared.tuning,
+        );
+        drop(members);
+        tasks.spawn(question.tell(shared.inbound.clone(), shared.control.subscribe(), newest(token, key)));
+        token
+    }
+
     /// Dials every relay again at once.
     pub fn redial(&self) {
         redial(&self.shared.control);
@@ -285,8 +312,7 @@ impl Members {
         let gate = Arc::new(Gate::of_sessions(shared.recent.clone()));
         let link =
             Arc::new(Link::new(relay.clone(), role, gate, shared.tuning.clone(), [None; Class::ALL.len()]));
-        // Nobody asks these links for anything: the channel is closed from the start.
-        let (_, commands) = mpsc::channel(1);
+        let (questions, commands) = mpsc::channel(MAX_COMMANDS);
         let actor = Actor {
             link: link.clone(),
             control: shared.control.subscribe(),
@@ -294,7 +320,7 @@ impl Members {
             inbound: shared.inbound.clone(),
         };
         let task = tasks.spawn(actor.run());
-        self.links.insert(relay.clone(), Member { link, used_at: now, task });
+        self.links.insert(relay.clone(), Member { link, questions, used_at: now, task });
         true
     }
 
