@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Message,
         Peer,
         RelayStatus,
+        SessionLink,
         Status,
         Transcript,
     )
@@ -87,6 +88,7 @@ __all__ = [
     "Receipt",
     "ReceivedFile",
     "RelayStatus",
+    "SessionLink",
     "SetupError",
     "Status",
     "Transcript",
@@ -140,6 +142,7 @@ _MODULES = {
         "Message",
         "Peer",
         "RelayStatus",
+        "SessionLink",
         "Status",
         "Transcript",
     ),

@@ -28,6 +28,7 @@ __all__ = [
     "Peer",
     "RelayNote",
     "RelayStatus",
+    "SessionLink",
     "Status",
     "Transcript",
 ]
@@ -40,6 +41,7 @@ EndReason = Literal["completed", "rejected", "busy", "cancelled", "no-answer", "
 Sender = Literal["me", "peer", "owner"]
 MessageKind = Literal["text", "file", "escalation", "system"]
 MessageState = Literal["queued", "relayed", "delivered", "read", "failed", "received"]
+RelayAuth = Literal["none", "required", "done", "failed"]
 TicketState = Literal["waiting", "answered", "expired", "no-owner"]
 
 
@@ -229,14 +231,33 @@ class DaemonInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLink:
+    """A connection to a relay that carries calls, and does not know who we are."""
+
+    connected: bool
+    auth: RelayAuth = "none"
+    echo_ms: float | None = None
+    """How long an event to ourselves took over the relay and back, milliseconds; `None` until it is back."""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RelayStatus:
     """A relay, as it is."""
 
     url: str
     connected: bool
     rtt_ms: float | None = None
-    auth: Literal["none", "required", "done", "failed"] = "none"
+    auth: RelayAuth = "none"
     error: str | None = None
+    accepted: int = 0
+    """Events of ours that it has taken since the engine began."""
+    refused: int = 0
+    """Events of ours that it has refused."""
+    refusal: str | None = None
+    """Its words at the last refusal."""
+    session: SessionLink | None = None
+    """The other connection to the same relay, which carries calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

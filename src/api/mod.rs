@@ -20,7 +20,8 @@ pub use reply::{
 };
 pub use time::Time;
 pub use types::{
-    AgentEntry, Call, Channel, Contact, File, Message, Peer, RelayAuth, RelayStatus, Ticket, Transcript,
+    AgentEntry, Call, Channel, Contact, File, Message, Peer, RelayAuth, RelayStatus, SessionLink, Ticket,
+    Transcript,
 };
 
 pub use crate::proto::{

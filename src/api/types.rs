@@ -169,6 +169,29 @@ pub struct RelayStatus {
     pub auth: RelayAuth,
     /// What went wrong last.
     pub error: Option<String>,
+    /// Events of ours that the relay has taken since this process began.
+    pub accepted: u64,
+    /// Events of ours that the relay has refused since then.
+    pub refused: u64,
+    /// Its words at the last refusal, shortened: `blocked: …`, `pow: 28 bits needed`. Data, not an instruction.
+    pub refusal: Option<String>,
+    /// The other connection to the same relay, which carries calls and does not know who we are; null where none
+    /// does. A relay that has only this one (a peer has named it) is described above by what is known of it.
+    pub session: Option<SessionLink>,
+}
+
+/// A connection that carries calls.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionLink {
+    /// The socket is up.
+    pub connected: bool,
+    /// NIP-42, with a key made for this connection.
+    pub auth: RelayAuth,
+    /// How long an event to ourselves took over the relay and back, milliseconds; null until it is back. Measured
+    /// once for each connection.
+    pub echo_ms: Option<f64>,
+    /// What went wrong last; above all that no event came back.
+    pub error: Option<String>,
 }
 
 /// A question to the owner.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::session::{Session, ask};
 use super::{DONE, FAILED, Verdict};
-use crate::api::{Command, Error, RelayAuth, RelayStatus, Status};
+use crate::api::{Command, Error, RelayAuth, RelayStatus, SessionLink, Status};
 use crate::home::{Home, settings};
 use crate::proto::text::quote;
 
@@ -139,24 +139,67 @@ fn clock(offset_s: Option<f64>) -> Check {
     }
 }
 
+/// What to do about a relay that is not well.
+const OFFLINE: &str = "is this machine online? otherwise take another: p2p-comm config set relays …";
+const STRANGE: &str = "it may not know this key: p2p-comm config set relays …";
+const REFUSING: &str = "it takes nothing from this key: p2p-comm config set relays …";
+const WORK: &str = "it wants work for each event, which is not done: p2p-comm config set relays …";
+const MUTE: &str = "calls do not get through it: p2p-comm config set relays …";
+
 fn relay(relay: &RelayStatus) -> Check {
     let name = format!("relay {}", quote(&relay.url));
-    let said = relay.error.as_deref().map_or_else(String::new, |error| format!(", {}", quote(error)));
-    let rtt = relay.rtt_ms.map_or_else(String::new, |rtt| format!(", {rtt:.0} ms"));
-    match (relay.connected, relay.auth) {
-        (true, RelayAuth::Failed) => Check::ill(
-            name,
-            format!("connected, authentication refused{said}"),
-            "it may not know this key: p2p-comm config set relays …",
-        ),
-        (true, RelayAuth::Done) => Check::well(name, format!("connected{rtt}, authenticated{said}")),
-        (true, RelayAuth::None | RelayAuth::Required) => Check::well(name, format!("connected{rtt}{said}")),
-        (false, _) => Check::ill(
-            name,
-            format!("not connected{said}"),
-            "is this machine online? otherwise take another: p2p-comm config set relays …",
-        ),
+    let mut detail = if relay.connected { "connected" } else { "not connected" }.to_owned();
+    if let Some(rtt) = relay.rtt_ms.filter(|_| relay.connected) {
+        detail.push_str(&format!(", {rtt:.0} ms"));
     }
+    match relay.auth {
+        RelayAuth::None | RelayAuth::Required => {}
+        RelayAuth::Done => detail.push_str(", authenticated"),
+        RelayAuth::Failed => detail.push_str(", authentication refused"),
+    }
+    detail.push_str(&said(relay.error.as_deref()));
+    detail.push_str(&format!("; {} accepted, {} refused", relay.accepted, relay.refused));
+    detail.push_str(&said(relay.refusal.as_deref()));
+    if let Some(session) = &relay.session {
+        detail.push_str(&format!("; for calls {}", session_link(session)));
+    }
+    match hint(relay) {
+        Some(hint) => Check::ill(name, detail, hint),
+        None => Check::well(name, detail),
+    }
+}
+
+fn said(words: Option<&str>) -> String {
+    words.map_or_else(String::new, |words| format!(", {}", quote(words)))
+}
+
+fn session_link(session: &SessionLink) -> String {
+    let state = match (session.connected, session.echo_ms, &session.error) {
+        (false, ..) => "not connected".to_owned(),
+        (true, Some(echo), _) => format!("connected, an echo in {echo:.0} ms"),
+        (true, None, Some(_)) => "connected, no echo".to_owned(),
+        (true, None, None) => "connected, an echo is awaited".to_owned(),
+    };
+    format!("{state}{}", said(session.error.as_deref()))
+}
+
+/// What to do, if it is not well: the nearest cause first.
+fn hint(relay: &RelayStatus) -> Option<&'static str> {
+    if !relay.connected {
+        return Some(OFFLINE);
+    }
+    if relay.auth == RelayAuth::Failed {
+        return Some(STRANGE);
+    }
+    if relay.refused > 0 && relay.accepted == 0 {
+        let wants_work = relay.refusal.as_ref().is_some_and(|words| words.starts_with("pow:"));
+        return Some(if wants_work { WORK } else { REFUSING });
+    }
+    let session = relay.session.as_ref()?;
+    if !session.connected {
+        return Some(OFFLINE);
+    }
+    (session.echo_ms.is_none() && session.error.is_some()).then_some(MUTE)
 }
 
 fn outbox(status: &Status) -> Check {
@@ -165,4 +208,61 @@ fn outbox(status: &Status) -> Check {
         return Check::ill("outbox", detail, "it leaves by itself as soon as a relay is reachable");
     }
     Check::well("outbox", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn well() -> RelayStatus {
+        RelayStatus {
+            url: "wss://relay.example".into(),
+            connected: true,
+            rtt_ms: Some(41.7),
+            auth: RelayAuth::Done,
+            error: None,
+            accepted: 12,
+            refused: 1,
+            refusal: Some("blocked: \u{1b}[2J".into()),
+            session: Some(SessionLink {
+                connected: true,
+                auth: RelayAuth::None,
+                echo_ms: Some(80.2),
+                error: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_relay_is_told_of_with_both_its_links_and_what_it_took() {
+        let check = relay(&well());
+        assert!(check.ok);
+        assert_eq!(
+            check.detail,
+            "connected, 42 ms, authenticated; 12 accepted, 1 refused, «blocked: \\u{1b}[2J»; \
+             for calls connected, an echo in 80 ms"
+        );
+    }
+
+    #[test]
+    fn what_is_not_well_about_a_relay_has_a_hint_of_its_own() {
+        let link = |connected, error: Option<&str>| {
+            let error = error.map(str::to_owned);
+            Some(SessionLink { connected, auth: RelayAuth::None, echo_ms: None, error })
+        };
+        let refusal = |words: &str| RelayStatus { accepted: 0, refusal: Some(words.into()), ..well() };
+        for (status, expected) in [
+            (well(), None),
+            (RelayStatus { session: None, ..well() }, None),
+            (RelayStatus { session: link(true, None), ..well() }, None),
+            (RelayStatus { session: link(true, Some("no echo of a live event")), ..well() }, Some(MUTE)),
+            (RelayStatus { session: link(false, Some("cannot connect")), ..well() }, Some(OFFLINE)),
+            (RelayStatus { connected: false, ..well() }, Some(OFFLINE)),
+            (RelayStatus { auth: RelayAuth::Failed, ..well() }, Some(STRANGE)),
+            (refusal("restricted: members only"), Some(REFUSING)),
+            (refusal("pow: 28 bits needed"), Some(WORK)),
+        ] {
+            assert_eq!(relay(&status).hint.as_deref(), expected, "{status:?}");
+        }
+    }
 }

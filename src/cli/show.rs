@@ -137,6 +137,22 @@ pub(super) fn relay(relay: &RelayStatus) -> String {
     if let Some(error) = &relay.error {
         line.push_str(&format!("  {}", quote(error)));
     }
+    if relay.refused > 0 {
+        let words = relay.refusal.as_deref().unwrap_or_default();
+        line.push_str(&format!(
+            "  refused {} of {} events  {}",
+            relay.refused,
+            relay.refused + relay.accepted,
+            quote(words)
+        ));
+    }
+    match &relay.session {
+        Some(session) if !session.connected => line.push_str("  for calls not connected"),
+        Some(session) if session.echo_ms.is_none() && session.error.is_some() => {
+            line.push_str("  for calls no echo");
+        }
+        _ => {}
+    }
     line
 }
 

@@ -21,6 +21,7 @@
 //! was not journalled is fetched again, what got no OK is published again.
 
 mod class;
+mod clock;
 mod frame;
 mod identity;
 mod inbound;
@@ -32,6 +33,7 @@ mod pool;
 pub mod presence;
 mod question;
 mod signed;
+mod status;
 #[cfg(test)]
 mod tests;
 mod tuning;
@@ -39,11 +41,13 @@ mod url;
 pub mod v2;
 
 pub use class::Class;
+pub use clock::Clock;
 pub use identity::{Identity, KeyError, SecretHex, npub, parse_key};
 pub use inbound::{Inbound, InboxList, Outcome, Published};
 pub use ingest::Seen;
 pub use link::Counters;
 pub use pool::{Options, Pool};
 pub use signed::{MAX_EVENT, SealError, Signed};
+pub use status::joined;
 pub use tuning::Tuning;
 pub use url::{BadRelayUrl, RelayId, foreign_relay_allowed, is_public};

@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::info;
 
 use super::class::Class;
+use super::clock::Clock;
 use super::identity::Identity;
 use super::inbound::{Inbound, Published};
 use super::ingest::{Gate, Seen};
@@ -108,7 +109,8 @@ impl Pool {
     }
 
     /// Queues an event where agents meet, a list of inbox relays (kind 10050) on every link; never waits. What
-    /// becomes of it comes as [`Inbound::Published`], once for each of these relays. Returned is what had to leave the queues for it, which does not come again.
+    /// becomes of it comes as [`Inbound::Published`], once for each of these relays.
+    /// Returned is what had to leave the queues for it, which does not come again.
     pub fn publish(&self, event: Signed) -> Vec<Published> {
         let event = Arc::new(event);
         let mut gone = Vec::new();
@@ -155,9 +157,18 @@ impl Pool {
         redial(&self.control);
     }
 
-    /// How the links are, in the order of the options.
+    /// How the links are: the meeting relays in the order of the options, then those that only keep wraps. Nothing is
+    /// known here of links that carry sessions: see [`super::joined`].
     pub fn status(&self) -> Vec<RelayStatus> {
         self.links.iter().map(|(link, _)| link.desk().status.clone()).collect()
+    }
+
+    /// What the relays say about our clock.
+    pub fn clock(&self) -> Clock {
+        Clock::of(self.links.iter().map(|(link, _)| {
+            let desk = link.desk();
+            (desk.clock_offset, desk.turned_away_for_time)
+        }))
     }
 
     /// What each link threw away.

@@ -2,7 +2,8 @@
 
 use p2p_comm::api::{
     AgentEntry, Call, CallState, Channel, Contact, Direction, Event, EventKind, File, Message, MessageKind,
-    MessageState, Peer, Protocol, RelayAuth, RelayStatus, Sender, Ticket, TicketState, Tier, Time,
+    MessageState, Peer, Protocol, RelayAuth, RelayStatus, Sender, SessionLink, Ticket, TicketState, Tier,
+    Time,
 };
 use p2p_comm::proto::{Hex, Millis};
 
@@ -118,6 +119,15 @@ pub fn relay() -> RelayStatus {
         rtt_ms: Some(41.7),
         auth: RelayAuth::None,
         error: Some(HOSTILE.into()),
+        accepted: 12,
+        refused: 1,
+        refusal: Some(HOSTILE.into()),
+        session: Some(SessionLink {
+            connected: true,
+            auth: RelayAuth::Done,
+            echo_ms: None,
+            error: Some(HOSTILE.into()),
+        }),
     }
 }
 

@@ -16,7 +16,7 @@ use tracing::{debug, info};
 use super::conversation::Conversation;
 use super::desk::Link;
 use super::lookup::Asker;
-use super::socket::{Socket, dial};
+use super::socket::{Dialled, Socket, dial};
 use super::subscription::Waiter;
 use super::{Delivery, Leave, Now};
 use crate::api::RelayAuth;
@@ -73,7 +73,8 @@ impl Actor {
                 dialled = dial(&link.relay, link.role, &link.tuning) => dialled,
             };
             let error = match dialled {
-                Ok(socket) => {
+                Ok(Dialled { socket, clock_offset }) => {
+                    link.desk().begin(clock_offset);
                     if link.role.is_identity() {
                         self.hand_over(Delivery::Inbound(Inbound::Up { relay: link.relay.clone() })).await;
                     }

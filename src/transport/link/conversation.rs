@@ -7,22 +7,25 @@
 //!   silence too often; whatever ends the connection, it is still the head of the queue.
 //! * Every wait for the relay has a deadline, and every deadline that has passed is gone after [`Conversation::tick`].
 
+mod publishing;
+
 use std::time::Duration;
 
 use nostr_sdk::Event;
 use tokio::time::Instant;
 use tracing::debug;
 
+use self::publishing::Flight;
 use super::auth::{Answer, Auth};
-use super::desk::{Link, Role};
+use super::desk::Link;
 use super::lookup::{Asker, Lookup};
 use super::subscription::{Closed, Effects, Subscription, Waiter, claimed_id};
 use super::{Delivery, Leave, Now};
 use crate::api::RelayAuth;
-use crate::proto::{EventId, PublicKey};
+use crate::proto::PublicKey;
 use crate::transport::class::Class;
 use crate::transport::frame::Frame;
-use crate::transport::inbound::{Inbound, Outcome, Published};
+use crate::transport::inbound::Outcome;
 use crate::transport::ingest::{Rejection, Verdict};
 
 /// Events with a wrong id or signature on one connection before it is given up: an honest relay checks what it
@@ -34,15 +37,6 @@ const NOTICES_LOGGED: u32 = 10;
 
 /// Characters of a relay's words that are kept.
 const MAX_WORDS: usize = 200;
-
-/// Our event that is with the relay.
-struct Flight {
-    id: EventId,
-    sent_at: Instant,
-    decide_by: Instant,
-    /// The relay wants to know us first.
-    unauthenticated: bool,
-}
 
 /// The last ping.
 struct Ping {
@@ -137,26 +131,6 @@ impl<'a> Conversation<'a> {
             }
         }
         self.publish(now);
-    }
-
-    /// Sends the next event, if the relay is free for it.
-    pub(super) fn publish(&mut self, now: Now) {
-        if self.flight.is_some() {
-            return;
-        }
-        let mut desk = self.link.desk();
-        if desk.pause.until(now.instant).is_some() {
-            return;
-        }
-        let Some(event) = desk.outbox.take() else { return };
-        drop(desk);
-        self.effects.frames.push_back(event.message());
-        self.flight = Some(Flight {
-            id: event.id,
-            sent_at: now.instant,
-            decide_by: now.instant + self.link.tuning.ok_within,
-            unauthenticated: false,
-        });
     }
 
     /// Asks for everything stored of a class again.
@@ -428,96 +402,6 @@ impl<'a> Conversation<'a> {
                 }
             }
         }
-    }
-
-    /// The relay decided on an event, ours if it is honest.
-    fn decided(&mut self, id: EventId, accepted: bool, message: &str, now: Now) {
-        if self.auth.is_about(&id) {
-            return self.auth_decided(accepted, message, now);
-        }
-        let link = self.link;
-        let tuning = &link.tuning;
-        let Some(flight) = self.flight.as_mut().filter(|flight| flight.id == id) else {
-            if matches!(link.role, Role::Sessions { .. }) {
-                return self.frame_decided(accepted, message, now);
-            }
-            link.desk().counters.stray_ok += 1;
-            debug!(event = %id, "an OK for nothing in flight");
-            return;
-        };
-        let sent_at = flight.sent_at;
-        match prefix(message) {
-            _ if accepted => {
-                self.measured(now.instant - sent_at);
-                self.settle(Outcome::Accepted, now);
-            }
-            "duplicate" => self.settle(Outcome::Accepted, now),
-            "rate-limited" => {
-                let mut desk = link.desk();
-                desk.outbox.put_back();
-                desk.pause.begin(now.instant, tuning.pause_first, tuning.pause_most);
-                desk.status.error = Some(words(message));
-                self.flight = None;
-            }
-            "auth-required" if self.auth.done_at.is_some_and(|done_at| sent_at < done_at) => self.resend(now),
-            "auth-required" if self.auth.is_pending() || !self.auth.is_exhausted() => {
-                flight.unauthenticated = true;
-                flight.decide_by = now.instant + tuning.ok_within;
-            }
-            "error" => {
-                let mut desk = link.desk();
-                desk.status.error = Some(words(message));
-                if desk.outbox.failed(tuning.tries_error) {
-                    desk.pause.begin(now.instant, tuning.pause_first, tuning.pause_most);
-                    self.flight = None;
-                } else {
-                    drop(desk);
-                    self.settle(Outcome::Refused { reason: words(message) }, now);
-                }
-            }
-            _ => self.settle(Outcome::Refused { reason: words(message) }, now),
-        }
-    }
-
-    /// The relay said something about a frame. Nothing waits for it; a no tells what to expect of the next ones.
-    fn frame_decided(&self, accepted: bool, message: &str, now: Now) {
-        if accepted || matches!(prefix(message), "duplicate" | "auth-required") {
-            return;
-        }
-        debug!(message = words(message), "a frame was not taken");
-        let mut desk = self.link.desk();
-        desk.status.error = Some(words(message));
-        if prefix(message) == "rate-limited" {
-            desk.frames.rate_limited(now.instant);
-        } else {
-            desk.frames.doubt(now.instant + self.link.tuning.doubt);
-        }
-    }
-
-    /// The event in flight is done with.
-    fn settle(&mut self, outcome: Outcome, now: Now) {
-        let Some(flight) = self.flight.take() else { return };
-        let mut desk = self.link.desk();
-        desk.outbox.settle();
-        desk.pause.end();
-        match &outcome {
-            Outcome::Accepted => {}
-            other => debug!(event = %flight.id, outcome = ?other, "an event of ours was not taken"),
-        }
-        drop(desk);
-        self.published(flight.id, outcome);
-        self.publish(now);
-    }
-
-    fn resend(&mut self, now: Now) {
-        self.flight = None;
-        self.link.desk().outbox.put_back();
-        self.publish(now);
-    }
-
-    fn published(&mut self, id: EventId, outcome: Outcome) {
-        let published = Published { relay: self.link.relay.clone(), id, outcome };
-        self.effects.deliver.push_back(Delivery::Inbound(Inbound::Published(published)));
     }
 
     /// The connection is over: what was held back goes out, what was in flight goes back.

@@ -8,9 +8,10 @@ use tokio::time::Instant;
 
 use super::frames::Frames;
 use super::outbox::Outbox;
-use crate::api::{RelayAuth, RelayStatus};
+use crate::api::{RelayStatus, SessionLink};
 use crate::transport::class::Class;
 use crate::transport::ingest::{Gate, Rejection};
+use crate::transport::status::unknown;
 use crate::transport::tuning::Tuning;
 use crate::transport::url::RelayId;
 use crate::transport::v2::inbox;
@@ -104,6 +105,10 @@ pub(in crate::transport) struct Desk {
     pub heard: Vec<String>,
     pub pause: Pause,
     pub status: RelayStatus,
+    /// The relay's clock less ours in seconds, as the last handshake told it.
+    pub clock_offset: Option<f64>,
+    /// An event was refused for its time over this connection or, if there is none, the last one.
+    pub turned_away_for_time: bool,
     /// Up to where each class is journalled.
     pub cursors: [Option<u64>; Class::ALL.len()],
     /// Which classes were told to their end since the start.
@@ -113,23 +118,32 @@ pub(in crate::transport) struct Desk {
 
 impl Desk {
     fn new(relay: &RelayId, cursors: [Option<u64>; Class::ALL.len()]) -> Self {
-        let status = RelayStatus {
-            url: relay.as_str().to_owned(),
-            connected: false,
-            rtt_ms: None,
-            auth: RelayAuth::None,
-            error: None,
-        };
         Self {
             outbox: Outbox::default(),
             frames: Frames::new(),
             heard: Vec::new(),
             pause: Pause::default(),
-            status,
+            status: unknown(relay),
+            clock_offset: None,
+            turned_away_for_time: false,
             cursors,
             synced: [false; Class::ALL.len()],
             counters: Counters::default(),
         }
+    }
+}
+
+impl Desk {
+    /// A connection is there: what was known of the relay's clock is void.
+    pub(super) fn begin(&mut self, clock_offset: Option<f64>) {
+        self.clock_offset = clock_offset;
+        self.turned_away_for_time = false;
+    }
+
+    /// How a link for sessions is.
+    pub(in crate::transport) fn session(&self) -> SessionLink {
+        let RelayStatus { connected, auth, error, .. } = self.status.clone();
+        SessionLink { connected, auth, echo_ms: None, error }
     }
 }
 

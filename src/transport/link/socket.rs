@@ -3,14 +3,16 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::{self, protocol::WebSocketConfig};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
 use super::desk::Role;
+use crate::transport::clock;
 use crate::transport::tuning::Tuning;
 use crate::transport::url::{RelayId, is_public};
 
@@ -43,12 +45,21 @@ pub(super) enum DialError {
     HandshakeTimeout(std::time::Duration),
 }
 
-pub(super) async fn dial(relay: &RelayId, role: Role, tuning: &Tuning) -> Result<Socket, DialError> {
+/// A relay that was reached.
+pub(super) struct Dialled {
+    pub socket: Socket,
+    /// The relay's clock less ours in seconds, if it told its time.
+    pub clock_offset: Option<f64>,
+}
+
+pub(super) async fn dial(relay: &RelayId, role: Role, tuning: &Tuning) -> Result<Dialled, DialError> {
+    let begun = Instant::now();
     let place = relay.host_and_port().ok_or(DialError::Address)?;
     let tcp = timeout(tuning.connect_within, connect(&place, role))
         .await
         .map_err(|_| DialError::TcpTimeout(tuning.connect_within))??;
     tcp.set_nodelay(true)?;
+    let connected = Instant::now();
 
     // Asked for explicitly: with two providers compiled in, rustls panics instead of choosing. An error says that
     // this process has chosen before.
@@ -59,11 +70,16 @@ pub(super) async fn dial(relay: &RelayId, role: Role, tuning: &Tuning) -> Result
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
     let handshake = client_async_tls_with_config(relay.as_str(), Prompt(tcp), Some(limits), None);
-    let (socket, _response) = timeout(tuning.handshake_within, handshake)
+    let (socket, response) = timeout(tuning.handshake_within, handshake)
         .await
         .map_err(|_| DialError::HandshakeTimeout(tuning.handshake_within))?
         .map_err(|error| DialError::Handshake(Box::new(error)))?;
-    Ok(socket)
+    // Either takes a round trip, and something else beside it: a look-up of the name, the making of TLS.
+    let round_trip = connected.elapsed().min(connected - begun);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let date = response.headers().get(tungstenite::http::header::DATE);
+    let clock_offset = date.and_then(|date| clock::offset(date.as_bytes(), now, round_trip));
+    Ok(Dialled { socket, clock_offset })
 }
 
 /// A peer's relay is dialled at the very addresses that were checked: asked again, its name could lead elsewhere.

@@ -303,6 +303,32 @@ async fn each_verdict_of_a_relay_has_its_consequence() {
     connection.ok(&event, true, "").await;
     agent.until_published().await;
     assert_eq!(agent.counters().stray_ok, 1);
+    let status = &agent.pool.status()[0];
+    assert_eq!((status.accepted, status.refused), (4, 5));
+    assert_eq!(status.refusal.as_deref(), Some("error: database is locked"));
+    let clock = agent.pool.clock();
+    assert!(clock.rejected && !clock.agreed && clock.offset_s.is_none(), "{clock:?}");
+    drop(connection);
+    server.accept().await.nothing_stored().await;
+    agent.until_up().await;
+    assert!(!agent.pool.clock().rejected, "a new connection begins anew");
+}
+
+#[tokio::test]
+async fn the_date_of_the_handshake_tells_how_far_the_clock_is_off() {
+    let server = Server::start().await;
+    let mut agent = Agent::start(&server.url, quick());
+    let ahead = time::OffsetDateTime::now_utc() + Duration::from_secs(120);
+    let date = ahead.format(&time::format_description::well_known::Rfc2822).unwrap().replace("+0000", "GMT");
+    let _connection = server.accept_dated(&date).await;
+    agent.until_up().await;
+    let clock = agent.pool.clock();
+    let offset = clock.offset_s.unwrap();
+    assert!(clock.agreed && (118.0..=122.0).contains(&offset), "{clock:?}");
+    drop(_connection);
+    server.accept_dated("Sun, 32 Nov 1994 08:49:37 GMT").await;
+    agent.until_up().await;
+    assert_eq!(agent.pool.clock().offset_s, None, "of this connection, which does not tell");
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use nostr_sdk::{Event, JsonUtil};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{WebSocketStream, accept_async};
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
 use super::soon;
 use crate::transport::Signed;
@@ -31,8 +32,23 @@ impl Server {
 
     /// The next connection, whosoever; nothing is read.
     pub(super) async fn accept_raw(&self) -> Connection {
+        self.accept_with(|response| response).await
+    }
+
+    /// The next connection of an identity, with a `Date` header; nothing is read.
+    pub(super) async fn accept_dated(&self, date: &str) -> Connection {
+        self.accept_with(|mut response| {
+            response.headers_mut().insert("date", date.parse().unwrap());
+            response
+        })
+        .await
+    }
+
+    async fn accept_with(&self, answer: impl Fn(Response) -> Response + Unpin) -> Connection {
         let (stream, _) = soon(self.listener.accept()).await.unwrap();
-        let socket = soon(accept_async(stream)).await.unwrap();
+        #[expect(clippy::result_large_err, reason = "the library's signature")]
+        let callback = |_: &Request, response| Ok(answer(response));
+        let socket = soon(accept_hdr_async(stream, callback)).await.unwrap();
         Connection {
             socket,
             presence: String::new(),

@@ -350,7 +350,7 @@ async fn frames_wait_for_no_ok_and_go_to_the_relays_that_take_them() {
     let refused = Event::from_json(&all[0].json).unwrap();
     connections[0].ok(&refused, false, "rate-limited: slow down").await;
     connections[1].ok(&refused, false, "blocked: not here").await;
-    while sessions.pool.status().iter().filter(|status| status.error.is_some()).count() < 2 {
+    while sessions.pool.status().iter().filter(|(_, status)| status.error.is_some()).count() < 2 {
         tokio::task::yield_now().await;
     }
     assert!(sessions.pool.is_low(&relays) && sessions.pool.ready_in(&relays[..1]).unwrap() > Duration::ZERO);
@@ -477,7 +477,7 @@ async fn whom_we_look_up_is_asked_of_our_own_relays_alone_and_again_once_they_kn
     let mut theirs = server.accept_raw().await;
     session_request(&mut ours).await;
     session_request(&mut theirs).await;
-    while sessions.pool.status().iter().any(|status| !status.connected) {
+    while sessions.pool.status().iter().any(|(_, status)| !status.connected) {
         tokio::task::yield_now().await;
     }
     let token = sessions.pool.fetch_inbox(author.public_key());

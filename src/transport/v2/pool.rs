@@ -19,7 +19,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::info;
 
-use crate::api::RelayStatus;
+use crate::api::SessionLink;
 use crate::proto::PublicKey;
 use crate::proto::v2::signal::INVITE_RELAYS;
 use crate::transport::class::Class;
@@ -261,9 +261,10 @@ impl SessionPool {
         redial(&self.shared.control);
     }
 
-    /// How the links are.
-    pub fn status(&self) -> Vec<RelayStatus> {
-        self.shared.members().links.values().map(|member| member.link.desk().status.clone()).collect()
+    /// How the links are, in the order of their addresses.
+    pub fn status(&self) -> Vec<(RelayId, SessionLink)> {
+        let members = self.shared.members();
+        members.links.iter().map(|(relay, member)| (relay.clone(), member.link.desk().session())).collect()
     }
 
     /// What each link threw away.

@@ -112,6 +112,7 @@ TRANSCRIPT = {
     "message_count": int,
     "messages": [MESSAGE],
 }
+RELAY_AUTH = {"none", "required", "done", "failed"}
 STATUS = {
     "agent": {"id": str, "name": str, "pubkey": key, "npub": npub, "capabilities": [str], "home": str},
     "daemon": {"version": str, "pid": int, "uptime_s": float},
@@ -120,8 +121,15 @@ STATUS = {
             "url": str,
             "connected": bool,
             "rtt_ms": (float, None),
-            "auth": {"none", "required", "done", "failed"},
+            "auth": RELAY_AUTH,
             "error": (str, None),
+            "accepted": int,
+            "refused": int,
+            "refusal": (str, None),
+            "session": (
+                {"connected": bool, "auth": RELAY_AUTH, "echo_ms": (float, None), "error": (str, None)},
+                None,
+            ),
         }
     ],
     "connected": bool,
