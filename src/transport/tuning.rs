@@ -66,6 +66,12 @@ pub struct Tuning {
     pub unreachable_after: Duration,
     /// A relay that refused a frame gets none for so long, if there are others.
     pub doubt: Duration,
+    /// An event to ourselves has to be back over a relay so soon: a hundred round trips, or one to a relay that
+    /// stores first and is busy.
+    pub echo_within: Duration,
+    /// A relay over which none came back is tried again after so long: the longest that one which keeps ephemeral
+    /// events (strfry) could show us an old one.
+    pub echo_again: Duration,
     /// How old an announcement may be: what counts as online.
     pub presence_age: Duration,
     /// The longest that a refresh waits for its relays.
@@ -112,6 +118,8 @@ impl Tuning {
         idle_after: Duration::from_secs(60),
         unreachable_after: Duration::from_secs(600),
         doubt: Duration::from_secs(60),
+        echo_within: Duration::from_secs(10),
+        echo_again: Duration::from_secs(300),
         presence_age: Duration::from_secs(300),
         refresh_within: Duration::from_secs(5),
         refresh_grace: Duration::from_secs(1),

@@ -18,8 +18,9 @@ use tracing::debug;
 use self::publishing::Flight;
 use super::auth::{Answer, Auth};
 use super::desk::Link;
+use super::echo::{Echo, Proof};
 use super::lookup::{Asker, Lookup};
-use super::subscription::{Closed, Effects, Subscription, Waiter, claimed_id};
+use super::subscription::{Closed, Effects, Place, Subscription, Waiter, claimed_id};
 use super::{Delivery, Leave, Now};
 use crate::api::RelayAuth;
 use crate::proto::PublicKey;
@@ -52,6 +53,8 @@ pub(super) struct Conversation<'a> {
     /// The version of the receivers that are subscribed to.
     receivers: u64,
     lookups: Vec<Lookup>,
+    /// Of a link for sessions.
+    echo: Option<Echo>,
     auth: Auth,
     flight: Option<Flight>,
     ping: Ping,
@@ -66,13 +69,16 @@ impl<'a> Conversation<'a> {
     /// Begins: subscribes to every class, sends what waits.
     pub(super) fn new(link: &'a Link, now: Now) -> Self {
         let cursors = link.desk().cursors;
+        let echo = (!link.role.is_identity()).then(|| Echo::new(link, now));
         let subscriptions = link.role.classes().iter().map(|class| {
-            Subscription::new(*class, class.since(cursors[*class as usize], now.unix, &link.tuning))
+            let since = class.since(cursors[*class as usize], now.unix, &link.tuning);
+            Subscription::new(*class, since, echo.as_ref().map(Echo::receiver))
         });
         let mut conversation = Self {
             link,
             effects: Effects::default(),
             subscriptions: subscriptions.collect(),
+            echo,
             receivers: link.gate.receivers().version,
             lookups: Vec::new(),
             auth: Auth::new(),
@@ -171,6 +177,7 @@ impl<'a> Conversation<'a> {
             *deadline += by;
         }
         self.auth.extend(by);
+        self.echo.iter_mut().for_each(|echo| echo.extend(by));
         self.subscriptions.iter_mut().for_each(|subscription| subscription.extend(by));
     }
 
@@ -182,6 +189,7 @@ impl<'a> Conversation<'a> {
             .map(Subscription::deadline)
             .chain([pause, self.flight.as_ref().map(|flight| flight.decide_by)])
             .chain([self.ping.answer_by, self.auth.deadline()])
+            .chain([self.echo.as_ref().and_then(Echo::deadline)])
             .chain(self.lookups.iter().map(|lookup| Some(lookup.by)))
             .flatten()
             .fold(self.ping.due, Instant::min)
@@ -208,6 +216,9 @@ impl<'a> Conversation<'a> {
         }
         let late = |lookup: &mut Lookup| lookup.by <= now.instant;
         self.lookups.extract_if(.., late).for_each(|lookup| lookup.give_up(&mut self.effects));
+        if self.echo.as_mut().is_some_and(|echo| echo.tick(self.link, now)) {
+            self.send_echo(now);
+        }
         match &self.flight {
             Some(flight) if flight.decide_by <= now.instant => {
                 if !flight.unauthenticated {
@@ -281,6 +292,12 @@ impl<'a> Conversation<'a> {
             debug!(event = %event.id, "an event for no subscription of ours");
             return Ok(());
         };
+        if let Some(echo) = self.echo.as_mut().filter(|echo| echo.is_ours(event)) {
+            if place == Place::Live {
+                echo.came(link, event, now);
+            }
+            return Ok(());
+        }
         let created_at = event.created_at.as_secs();
         let verdict = link.gate.admit(&link.relay, subscription.asked(place), event, size, now.unix);
         let exists = match &verdict {
@@ -300,6 +317,15 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
+    /// Sends an event to ourselves, if the relay would deliver it live.
+    fn send_echo(&mut self, now: Now) {
+        if let Some(echo) = &mut self.echo
+            && self.subscriptions.iter().any(Subscription::is_live)
+        {
+            echo.send(self.link, now, &mut self.effects);
+        }
+    }
+
     fn rejected(&mut self, event: &Event, rejection: Rejection) -> Result<(), Leave> {
         self.link.desk().counters.count(rejection);
         debug!(event = %event.id, %rejection, "an event was not let in");
@@ -315,15 +341,19 @@ impl<'a> Conversation<'a> {
     fn end_of_stored(&mut self, id: &str, now: Now) {
         let told = |lookup: &mut Lookup| lookup.id == id;
         self.lookups.extract_if(.., told).for_each(|lookup| lookup.end(&mut self.effects));
+        let mut ended = false;
         let authenticating = self.auth.is_pending() || self.auth.state == RelayAuth::Failed;
         for subscription in &mut self.subscriptions {
             let proves_nothing = subscription.class.private() && authenticating;
             if subscription.end_of_stored(self.link, id, proves_nothing, now, &mut self.effects) {
-                self.proven = true;
+                (self.proven, ended) = (true, true);
                 if !proves_nothing {
                     self.link.desk().status.error = None;
                 }
             }
+        }
+        if ended {
+            self.send_echo(now);
         }
     }
 
@@ -385,6 +415,7 @@ impl<'a> Conversation<'a> {
                         subscription.open(link, now, &mut self.effects);
                     }
                 }
+                self.send_echo(now);
                 for lookup in self.lookups.iter_mut().filter(|lookup| lookup.unauthenticated) {
                     lookup.ask(&mut self.effects);
                 }
@@ -412,6 +443,7 @@ impl<'a> Conversation<'a> {
         let mut desk = self.link.desk();
         desk.heard.clear();
         desk.frames.clear();
+        desk.proof = Proof::Awaited;
         let Some(flight) = self.flight.take() else { return };
         if flight.unauthenticated || leave.is_ours() {
             desk.outbox.put_back();

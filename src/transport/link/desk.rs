@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::echo::Proof;
 use super::frames::Frames;
 use super::outbox::Outbox;
 use crate::api::{RelayStatus, SessionLink};
@@ -104,6 +105,8 @@ pub(in crate::transport) struct Desk {
     /// The receivers that this connection is subscribed to, its stored events told.
     pub heard: Vec<String>,
     pub pause: Pause,
+    /// Whether this connection carries live events.
+    pub proof: Proof,
     pub status: RelayStatus,
     /// The relay's clock less ours in seconds, as the last handshake told it.
     pub clock_offset: Option<f64>,
@@ -123,6 +126,7 @@ impl Desk {
             frames: Frames::new(),
             heard: Vec::new(),
             pause: Pause::default(),
+            proof: Proof::default(),
             status: unknown(relay),
             clock_offset: None,
             turned_away_for_time: false,
@@ -143,8 +147,37 @@ impl Desk {
     /// How a link for sessions is.
     pub(in crate::transport) fn session(&self) -> SessionLink {
         let RelayStatus { connected, auth, error, .. } = self.status.clone();
-        SessionLink { connected, auth, echo_ms: None, error }
+        let (echo_ms, error) = match (&self.proof, error) {
+            (Proof::Awaited, error) => (None, error),
+            (Proof::Came(ms), error) => (Some(*ms), error),
+            (Proof::Missing(why), Some(error)) if *why != error => (None, Some(format!("{why}: {error}"))),
+            (Proof::Missing(why), _) => (None, Some(why.clone())),
+        };
+        SessionLink { connected, auth, echo_ms, error }
     }
+
+    /// How fit the link is to carry frames.
+    pub(in crate::transport) fn standing(&self, now: Instant) -> Standing {
+        match &self.proof {
+            _ if !self.status.connected => Standing::Down,
+            _ if self.frames.is_doubted(now) => Standing::Doubted,
+            Proof::Came(_) => Standing::Proven,
+            Proof::Awaited => Standing::Unproven,
+            Proof::Missing(_) => Standing::Doubted,
+        }
+    }
+}
+
+/// How fit a link is to carry frames, the fittest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::transport) enum Standing {
+    /// An event came back over it.
+    Proven,
+    /// Connected so lately that none could.
+    Unproven,
+    /// None came back, or it refused a frame lately.
+    Doubted,
+    Down,
 }
 
 /// How long to leave a relay in peace that asked for it. Outlives the connection: a new one has the same budget.

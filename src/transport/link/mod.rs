@@ -15,6 +15,7 @@
 //! | `subscription` | one class: the open REQ, stored pages, order | yes |
 //! | `paging` | how to walk back through what a relay stored | yes |
 //! | `auth` | NIP-42 | yes |
+//! | `echo` | whether a relay carries live events | yes |
 //! | `lookup` | one-shot questions | yes |
 //! | `outbox` | what waits to be published, in order, each until its OK | yes |
 //! | `frames` | what is published without waiting for an OK | yes |
@@ -28,7 +29,8 @@
 //!
 //! **Roles.** A link is the identity's or carries sessions, never both. A link for sessions has a key of its own for
 //! NIP-42, one REQ for whatever session keys the pool listens for at the moment, and publishes frames that wait for
-//! nothing; it tells the engine neither of its comings and goings nor of a frame's fate.
+//! nothing; it tells the engine neither of its comings and goings nor of a frame's fate, but that its keys are heard
+//! (`Synced`), each time that they are. It proves by itself that the relay carries what it is for.
 //!
 //! **Order.** Within one link: stored messages oldest first, then live ones; `Synced` after what it speaks of;
 //! events of ours in the order of their publishing, one at a time.
@@ -37,6 +39,7 @@ mod actor;
 mod auth;
 mod conversation;
 mod desk;
+mod echo;
 mod frames;
 mod lookup;
 mod outbox;
@@ -51,7 +54,7 @@ use tokio::time::Instant;
 
 pub(super) use self::actor::{Actor, Command, Control};
 pub use self::desk::Counters;
-pub(super) use self::desk::{Link, Role};
+pub(super) use self::desk::{Link, Role, Standing};
 pub(super) use self::subscription::Waiter;
 use super::inbound::Inbound;
 use crate::proto::Hex;

@@ -90,6 +90,8 @@ pub(super) struct Subscription {
     since: u64,
     /// Whom the open REQ is for, where it is for somebody.
     receivers: Vec<String>,
+    /// One more, of which the pool knows nothing: see [`super::echo`].
+    echo: Option<String>,
     live: String,
     /// The REQ that the open one took the place of: what was on its way under it is still ours.
     retired: String,
@@ -106,12 +108,13 @@ pub(super) struct Subscription {
 impl Subscription {
     /// The same `since` serves for the whole connection: what a relay did not show before it knew us, it shows
     /// after.
-    pub(super) fn new(class: Class, since: u64) -> Self {
+    pub(super) fn new(class: Class, since: u64, echo: Option<String>) -> Self {
         Self {
             class,
             closed: Closed::Refused,
             since,
             receivers: Vec::new(),
+            echo,
             live: String::new(),
             retired: String::new(),
             sync: None,
@@ -124,18 +127,16 @@ impl Subscription {
         }
     }
 
-    /// Sends the REQ, in place of an open one if there is one. Without receivers there is nothing to ask for.
+    /// Sends the REQ, in place of an open one if there is one.
     pub(super) fn open(&mut self, link: &Link, now: Now, effects: &mut Effects) {
         let waiters = self.abandon(effects);
         let was_open = self.closed == Closed::No;
         self.retired = std::mem::take(&mut self.live);
         self.receivers = link.gate.receivers().keys;
         self.retry_at = None;
-        self.closed = if self.receivers.is_empty() { Closed::Refused } else { Closed::No };
-        if self.closed == Closed::No {
-            self.live = random_name();
-            self.begin(link, now, self.live.clone(), waiters, effects);
-        }
+        self.closed = Closed::No;
+        self.live = random_name();
+        self.begin(link, now, self.live.clone(), waiters, effects);
         // After the new one, so that there is no moment without.
         if was_open {
             close(effects, &self.retired);
@@ -171,7 +172,8 @@ impl Subscription {
     }
 
     fn ask(&self, link: &Link, id: &str, until: Option<u64>, effects: &mut Effects) {
-        let mut filter = self.class.filter(&self.receivers, self.since, link.tuning.page);
+        let receivers: Vec<_> = self.receivers.iter().chain(&self.echo).cloned().collect();
+        let mut filter = self.class.filter(&receivers, self.since, link.tuning.page);
         if let Some(until) = until {
             filter = filter.until(Timestamp::from_secs(until));
         }
@@ -285,13 +287,20 @@ impl Subscription {
 
     fn synced(&mut self, link: &Link, since_request: u64, now: Now, effects: &mut Effects) {
         self.cursor_moved = Some(now.instant);
+        if self.class == Class::Session {
+            link.desk().heard.clone_from(&self.receivers);
+            if self.receivers.is_empty() {
+                return;
+            }
+        }
         let synced = Inbound::Synced { relay: link.relay.clone(), class: self.class, since_request };
         effects.deliver.push_back(Delivery::Inbound(synced));
-        let mut desk = link.desk();
-        desk.synced[self.class as usize] = true;
-        if self.class == Class::Session {
-            desk.heard.clone_from(&self.receivers);
-        }
+        link.desk().synced[self.class as usize] = true;
+    }
+
+    /// Whether everything that comes now is live: the REQ is open, and what was stored is told.
+    pub(super) fn is_live(&self) -> bool {
+        self.closed == Closed::No && self.sync.is_none()
     }
 
     /// A sign of life of the relay for a question asked at `asked_at`: live events before it have arrived, so that

@@ -1,6 +1,7 @@
 //! Links against relays: honest ones (`nostr-relay-builder`, in this process) and scripted ones, which do what no
 //! relay should. No sleeps: everything is awaited, with one deadline.
 
+mod echoes;
 mod honest;
 mod scripted;
 mod server;

@@ -30,6 +30,15 @@ impl Server {
         connection
     }
 
+    /// The next connection of sessions: its event to itself is echoed.
+    pub(super) async fn accept_sessions(&self) -> Connection {
+        let mut connection = self.accept_raw().await;
+        let echo = connection.asked_for_echo().await;
+        let subscription = connection.echo.0.clone();
+        connection.event(&subscription, &echo).await;
+        connection
+    }
+
     /// The next connection, whosoever; nothing is read.
     pub(super) async fn accept_raw(&self) -> Connection {
         self.accept_with(|response| response).await
@@ -55,6 +64,7 @@ impl Server {
             direct: String::new(),
             wrap: String::new(),
             filter: Value::Null,
+            echo: Default::default(),
         }
     }
 
@@ -72,6 +82,8 @@ pub(super) struct Connection {
     pub wrap: String,
     /// The filter of the direct one.
     pub filter: Value,
+    /// The first subscription for session keys, and the key to which it sends an event to itself.
+    pub echo: (String, String),
 }
 
 impl Connection {
@@ -100,6 +112,18 @@ impl Connection {
             assert_eq!(message[0], "REQ", "{message}");
             return (message[1].as_str().unwrap().to_owned(), message[2].clone());
         }
+    }
+
+    /// Reads the REQ that a connection of sessions begins with, says that nothing is stored for it, and reads the
+    /// event that it then sends to itself.
+    pub(super) async fn asked_for_echo(&mut self) -> Signed {
+        let (id, filter) = self.request().await;
+        assert_eq!(filter["kinds"], json!([21_059]));
+        self.end_of_stored(&id).await;
+        let (event, _) = self.published().await;
+        self.echo = (id, event.pubkey.to_hex());
+        assert!(filter["#p"].as_array().unwrap().contains(&json!(self.echo.1)), "{filter}");
+        Signed::try_from(event).unwrap()
     }
 
     /// Answers every REQ: nothing stored.

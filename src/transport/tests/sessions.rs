@@ -47,6 +47,16 @@ impl Sessions {
         relays
     }
 
+    /// Until so many relays carry live events.
+    async fn until_proven(&self, count: usize) {
+        soon(async {
+            while self.pool.status().iter().filter(|(_, link)| link.echo_ms.is_some()).count() < count {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     async fn until<T>(&mut self, mut pick: impl FnMut(Inbound) -> Option<T>) -> T {
         loop {
             let inbound = soon(self.inbound.recv()).await.expect("the pool is gone");
@@ -243,17 +253,20 @@ async fn a_list_of_inbox_relays_is_published_and_found_by_key() {
     }
 }
 
+/// The next REQ for session keys: its id, and the keys beside the one of the echo.
 async fn session_request(connection: &mut Connection) -> (String, Value) {
     let (id, filter) = connection.request().await;
     assert_eq!(filter["kinds"], json!([21_059]));
-    (id, filter["#p"].clone())
+    let mut keys = filter["#p"].as_array().unwrap().clone();
+    keys.retain(|key| *key != connection.echo.1.as_str());
+    (id, keys.into())
 }
 
 #[tokio::test]
 async fn one_request_names_the_keys_of_the_moment_and_is_never_interrupted() {
     let server = Server::start().await;
     let mut sessions = Sessions::start(&[&server.url]);
-    let mut connection = server.accept_raw().await;
+    let mut connection = server.accept_sessions().await;
     let (first, second, peer) = (SessionKey::generate(), SessionKey::generate(), Identity::generate());
     let urls = [server.url.clone()];
     sessions.pool.listen(&first.public_key(), &urls).unwrap();
@@ -289,7 +302,9 @@ async fn one_request_names_the_keys_of_the_moment_and_is_never_interrupted() {
     assert_eq!(keys, json!([second.public_key()]));
     connection.next().await;
     sessions.pool.forget(&second.public_key());
-    assert_eq!(connection.next().await, json!(["CLOSE", three]), "nobody is listened for");
+    let (_, keys) = session_request(&mut connection).await;
+    assert_eq!(keys, json!([]), "nobody is listened for");
+    assert_eq!(connection.next().await, json!(["CLOSE", three]));
 }
 
 #[tokio::test]
@@ -297,7 +312,7 @@ async fn who_asks_learns_a_key_that_is_nobodys() {
     let server = Server::start().await;
     let sessions = Sessions::start(&[&server.url]);
     let key = SessionKey::generate();
-    let mut connection = server.accept_raw().await;
+    let mut connection = server.accept_sessions().await;
     sessions.pool.listen(&key.public_key(), std::slice::from_ref(&server.url)).unwrap();
     let (id, _) = session_request(&mut connection).await;
     connection.send(json!(["AUTH", "challenge"])).await;
@@ -322,14 +337,9 @@ async fn frames_wait_for_no_ok_and_go_to_the_relays_that_take_them() {
     let relays = sessions.pool.ensure(&urls);
     let mut connections = Vec::new();
     for server in &servers {
-        connections.push(server.accept_raw().await);
+        connections.push(server.accept_sessions().await);
     }
-    // A ping of the server's would do as well: the link is up once it reads.
-    let key = SessionKey::generate();
-    sessions.pool.listen(&key.public_key(), &urls).unwrap();
-    for connection in &mut connections {
-        session_request(connection).await;
-    }
+    sessions.until_proven(3).await;
     let author = Identity::generate();
     let all = frames(&author, 20);
     for frame in &all[..10] {
@@ -370,14 +380,12 @@ async fn a_relay_that_a_peer_named_is_left_when_nobody_needs_it() {
     let server = Server::start().await;
     let tuning = Tuning { idle_after: Duration::from_millis(20), ..quick() };
     let mut sessions = Sessions::with(&[&server.url], tuning);
-    let _configured = server.accept_raw().await;
+    let _configured = server.accept_sessions().await;
     // Another path of a configured host and port may be dialled.
     let named = format!("{}/named", server.url);
     let key = SessionKey::generate();
     sessions.pool.listen(&key.public_key(), std::slice::from_ref(&named)).unwrap();
-    let mut connection = server.accept_raw().await;
-    let (id, _) = session_request(&mut connection).await;
-    connection.end_of_stored(&id).await;
+    let mut connection = server.accept_sessions().await;
     sessions.until(|inbound| matches!(inbound, Inbound::Synced { .. }).then_some(())).await;
     assert_eq!(sessions.pool.status().len(), 2);
     sessions.pool.forget(&key.public_key());
@@ -470,16 +478,13 @@ async fn whom_we_look_up_is_asked_of_our_own_relays_alone_and_again_once_they_kn
     let token = sessions.pool.fetch_inbox(author.public_key());
     assert_eq!(answer(&mut sessions).await, (token, false, 0, 0), "nobody is connected: at once");
 
-    let mut ours = server.accept_raw().await;
+    let mut ours = server.accept_sessions().await;
     let named = format!("{}/named", server.url);
     let key = SessionKey::generate();
     sessions.pool.listen(&key.public_key(), &[server.url.clone(), named]).unwrap();
-    let mut theirs = server.accept_raw().await;
+    let _theirs = server.accept_sessions().await;
     session_request(&mut ours).await;
-    session_request(&mut theirs).await;
-    while sessions.pool.status().iter().any(|(_, status)| !status.connected) {
-        tokio::task::yield_now().await;
-    }
+    sessions.until_proven(2).await;
     let token = sessions.pool.fetch_inbox(author.public_key());
     let (id, filter) = ours.request().await;
     assert_eq!((&filter["kinds"], &filter["authors"]), (&json!([10_050]), &json!([author.public_key()])));

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   identity ── Pool ───────── presence, inbox relays (10050), gift wraps to us (1059), NIP-42
-//!   session keys ── SessionPool ── frames and ephemeral wraps (21059), wraps to a peer's inbox; no identity
+//!   session keys ── SessionPool ── frames and ephemeral wraps (21059), the inbox relays of a peer (10050), wraps to
+//!                                  them; no identity
 //!
 //!   invite:  Rumor ─ seal_wrap ─▶ 1059 ─▶ callee        key S_a, Noise message 1, relays
 //!   accept:  caller ◀─ 21059 to S_a ◀─ seal_wrap        key S_b, Noise message 2, handshake hash

@@ -25,7 +25,7 @@ use crate::proto::v2::signal::INVITE_RELAYS;
 use crate::transport::class::Class;
 use crate::transport::inbound::{Inbound, Outcome, Published};
 use crate::transport::ingest::{Gate, Recent};
-use crate::transport::link::{Actor, Command, Control, Counters, Link, Role};
+use crate::transport::link::{Actor, Command, Control, Counters, Link, Role, Standing};
 use crate::transport::pool::{distinct, redial, watch_clock};
 use crate::transport::question::{MAX_COMMANDS, Question, newest};
 use crate::transport::signed::Signed;
@@ -165,22 +165,24 @@ impl SessionPool {
         self.shared.members().links.values().filter(|member| member.link.desk().heard.contains(&key)).count()
     }
 
-    /// Sends a frame, or an ephemeral wrap, to two of these relays; waits for nothing. One copy goes to the first that
-    /// is healthy, the other to the rest in turn, so that no relay that is open and mute keeps a call for itself.
-    /// Returns on how many it is on its way: none, when no relay is connected or lets us send.
+    /// Sends a frame, or an ephemeral wrap, to two of these relays; waits for nothing. The fittest go first: those that
+    /// have proven to carry live events, then those that had no time to, then those in doubt. Among equals one copy
+    /// goes to the first, the other to the rest in turn, so that no relay that is open and mute keeps a call for
+    /// itself. Returns on how many it is on its way: none, when no relay is connected or lets us send.
     pub fn send(&self, event: Signed, relays: &[RelayId]) -> usize {
         let (now, event) = (Instant::now(), Arc::new(event));
         let mut members = self.shared.members();
         members.turn = members.turn.wrapping_add(1);
-        let mut order: Vec<_> = relays.iter().filter(|relay| members.is_up(relay)).collect();
-        // Stable: the session's order remains within each half.
-        order.sort_by_key(|relay| members.is_doubted(relay, now));
-        let healthy = order.iter().filter(|relay| !members.is_doubted(relay, now)).count();
-        if let Some(rest @ [_, ..]) = order.get_mut(1..healthy) {
-            rest.rotate_left(members.turn % rest.len());
+        let standings = relays.iter().map(|relay| (members.standing(relay, now), relay));
+        let mut order: Vec<_> = standings.filter(|(standing, _)| *standing != Standing::Down).collect();
+        // Stable: the session's order remains among equals.
+        order.sort_by_key(|(standing, _)| *standing);
+        if let Some(second) = order.get(1).map(|(standing, _)| *standing) {
+            let equals = order[1..].iter().filter(|(standing, _)| *standing == second).count();
+            order[1..=equals].rotate_left(members.turn % equals);
         }
         let mut sent = 0;
-        for relay in order {
+        for (_, relay) in order {
             let Some(member) = members.links.get_mut(relay) else { continue };
             if sent < COPIES && member.link.desk().frames.push(&event, now) {
                 sent += 1;
@@ -189,6 +191,25 @@ impl SessionPool {
             }
         }
         sent
+    }
+
+    /// The configured relays, the fittest for a session first: over which an event to ourselves came back, the
+    /// quickest first; connected; connected, but no event came back, or a frame was refused lately; not connected.
+    pub fn ranked(&self) -> Vec<RelayId> {
+        let now = Instant::now();
+        let members = self.shared.members();
+        let mut ranked: Vec<_> = (self.shared.configured.iter())
+            .map(|relay| (members.standing(relay, now), members.echo_ms(relay), relay.clone()))
+            .collect();
+        // Stable: the user's order remains among equals.
+        ranked.sort_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)));
+        ranked.into_iter().map(|(_, _, relay)| relay).collect()
+    }
+
+    /// Whether any of these relays is connected.
+    pub fn is_up(&self, relays: &[RelayId]) -> bool {
+        let (now, members) = (Instant::now(), self.shared.members());
+        relays.iter().any(|relay| members.standing(relay, now) != Standing::Down)
     }
 
     /// Publishes a stored wrap on these relays, each until it says OK. What becomes of it comes as
@@ -325,12 +346,14 @@ impl Members {
         true
     }
 
-    fn is_up(&self, relay: &RelayId) -> bool {
-        self.links.get(relay).is_some_and(|member| member.link.desk().status.connected)
+    fn standing(&self, relay: &RelayId, now: Instant) -> Standing {
+        self.links.get(relay).map_or(Standing::Down, |member| member.link.desk().standing(now))
     }
 
-    fn is_doubted(&self, relay: &RelayId, now: Instant) -> bool {
-        self.links.get(relay).is_some_and(|member| member.link.desk().frames.is_doubted(now))
+    /// How long an event to ourselves took over the relay; endless if none came back.
+    fn echo_ms(&self, relay: &RelayId) -> f64 {
+        let echo = self.links.get(relay).and_then(|member| member.link.desk().session().echo_ms);
+        echo.unwrap_or(f64::INFINITY)
     }
 
     /// Tells each link which keys it listens for.

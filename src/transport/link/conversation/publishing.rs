@@ -49,7 +49,7 @@ impl Conversation<'_> {
         let tuning = &link.tuning;
         let Some(flight) = self.flight.as_mut().filter(|flight| flight.id == id) else {
             if matches!(link.role, Role::Sessions { .. }) {
-                return self.frame_decided(accepted, message, now);
+                return self.frame_decided(&id, accepted, message, now);
             }
             link.desk().counters.stray_ok += 1;
             debug!(event = %id, "an OK for nothing in flight");
@@ -90,9 +90,12 @@ impl Conversation<'_> {
     }
 
     /// The relay said something about a frame. Nothing waits for it; a no tells what to expect of the next ones.
-    fn frame_decided(&self, accepted: bool, message: &str, now: Now) {
+    fn frame_decided(&mut self, id: &EventId, accepted: bool, message: &str, now: Now) {
         if accepted || matches!(prefix(message), "duplicate" | "auth-required") {
             return;
+        }
+        if let Some(echo) = self.echo.as_mut().filter(|echo| echo.is_about(id)) {
+            echo.missing(self.link, words(message), now);
         }
         debug!(message = words(message), "a frame was not taken");
         let mut desk = self.link.desk();
