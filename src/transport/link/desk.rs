@@ -135,9 +135,7 @@ impl Desk {
             counters: Counters::default(),
         }
     }
-}
 
-impl Desk {
     /// A connection is there: what was known of the relay's clock is void.
     pub(super) fn begin(&mut self, clock_offset: Option<f64>) {
         self.clock_offset = clock_offset;
