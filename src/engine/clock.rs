@@ -2,12 +2,38 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::time::Instant;
+
 use crate::proto::{Hex, Millis};
 
 /// What the wall clock says.
 pub(super) fn now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis(since.as_millis() as u64)
+}
+
+/// A clock that does not jump: the wall clock's time at the start, and what has passed since by the monotonic clock. For
+/// waiting, where a suspend or a clock that is set must not look like the peer's silence.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Steady {
+    wall: Millis,
+    started: Instant,
+}
+
+impl Steady {
+    /// Begins now.
+    pub(super) fn begin() -> Self {
+        Self { wall: now(), started: Instant::now() }
+    }
+
+    pub(super) fn now(&self) -> Millis {
+        self.wall + self.started.elapsed()
+    }
+
+    /// The moment of a time of this clock.
+    pub(super) fn instant_of(&self, at: Millis) -> Instant {
+        self.started + at.since(self.wall)
+    }
 }
 
 /// A fresh id.

@@ -1,6 +1,7 @@
 //! The loop: batches of inputs, one transaction each.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -8,17 +9,19 @@ use tokio::time::Instant;
 
 use super::audit::Audit;
 use super::book::Book;
-use super::clock;
+use super::clock::{self, Steady};
 use super::handle::Request;
 use super::presence::Announcer;
 use super::seen::SeenEvents;
+use super::v2::{Letter, Lines, Mined};
 use crate::api::{Error, ErrorKind, Reply};
 use crate::home::{Home, Settings};
 use crate::owner::{self, Report};
 use crate::proto::call::{Myself, Switchboard};
 use crate::proto::presence::Directory;
-use crate::proto::{EventId, Millis};
+use crate::proto::{CallId, EventId, Millis, PublicKey};
 use crate::store::{self, NewEvent, Store};
+use crate::transport::v2::{Rumor, SessionPool};
 use crate::transport::{Class, Identity, Inbound, Pool, Published, RelayId, Signed};
 
 /// Most inputs handled in one transaction. Enough that a burst shares the disk's sync, few enough that the first
@@ -31,7 +34,7 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How often old events, ids and undeliverable messages are cleared away.
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
 /// Pause before what a relay did not answer is published again.
-pub(super) const REPUBLISH_AFTER: Duration = Duration::from_secs(10);
+const REPUBLISH_AFTER: Duration = Duration::from_secs(10);
 /// Pause after a transaction failed before relays are asked again: a full disk does not empty itself at once.
 const RETRY_AFTER_FAULT: Duration = Duration::from_secs(2);
 
@@ -102,7 +105,22 @@ struct Waiter {
 #[expect(clippy::large_enum_variant, reason = "at most a batch of them, for the time of a commit")]
 pub(super) enum Effect {
     Reply(oneshot::Sender<Result<Reply, Error>>, Result<Reply, Error>),
+    /// On every relay of the identity.
     Publish(Signed),
+    /// On somebody's inbox relays, until one has it.
+    PublishTo(Signed, Vec<String>),
+    /// An offer of this call, on the callee's inbox relays.
+    PublishOffer(CallId, Signed, Vec<String>),
+    /// Seal, mine if it is asked, publish.
+    Post(Letter),
+    /// Listen for a session key.
+    Listen(PublicKey, Vec<String>),
+    /// Listen for it no more.
+    Forget(PublicKey),
+    /// Answer an offer: to its session key, on its relays.
+    Answer(PublicKey, Rumor, Vec<String>),
+    /// Remove a file that nobody needs any more.
+    Remove(PathBuf),
     Cursor(RelayId, Class, u64),
     Seen(EventId),
     AskOwner(owner::Question),
@@ -114,6 +132,7 @@ pub(super) struct Inputs {
     pub(super) commands: mpsc::Receiver<Request>,
     pub(super) relays: mpsc::Receiver<Inbound>,
     pub(super) owner: mpsc::Receiver<Report>,
+    pub(super) mined: mpsc::Receiver<Mined>,
     pub(super) stop: oneshot::Receiver<oneshot::Sender<()>>,
 }
 
@@ -121,6 +140,7 @@ enum Input {
     Command(Request),
     Relay(Inbound),
     Owner(Report),
+    Mined(Mined),
 }
 
 /// All state of an agent.
@@ -130,11 +150,16 @@ pub(super) struct Core {
     pub(super) identity: Identity,
     pub(super) me: Myself,
     pub(super) started: Instant,
+    steady: Steady,
     pub(super) store: Store,
     pub(super) board: Switchboard,
     pub(super) directory: Directory,
     pub(super) book: Book,
     pub(super) pool: Pool,
+    pub(super) sessions: SessionPool,
+    pub(super) lines: Lines,
+    /// Where we read our wraps was told since the start.
+    pub(super) inbox_published: bool,
     pub(super) seen: SeenEvents,
     pub(super) owner: owner::Channels,
     pub(super) reports: mpsc::Sender<Report>,
@@ -174,16 +199,17 @@ pub(super) struct Parts {
     pub(super) board: Switchboard,
     pub(super) book: Book,
     pub(super) pool: Pool,
+    pub(super) sessions: SessionPool,
+    pub(super) lines: Lines,
     pub(super) seen: SeenEvents,
     pub(super) owner: owner::Channels,
     pub(super) reports: mpsc::Sender<Report>,
-    pub(super) announcer: Announcer,
 }
 
 impl Core {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { home, settings, identity, me, store, board, book, pool, seen, owner, reports, announcer } =
-            parts;
+        let Parts { home, settings, identity, me, store, board, book, pool, sessions, lines, .. } = parts;
+        let Parts { seen, owner, reports, .. } = parts;
         Self {
             audit: Audit::new(&settings),
             home,
@@ -191,15 +217,19 @@ impl Core {
             identity,
             me,
             started: Instant::now(),
+            steady: Steady::begin(),
             store,
             board,
             directory: Directory::default(),
             book,
             pool,
+            sessions,
+            lines,
+            inbox_published: false,
             seen,
             owner,
             reports,
-            announcer,
+            announcer: Announcer::new(),
             refusals: BTreeMap::new(),
             last_second: (0, 0),
             republish_at: Some(Instant::now()),
@@ -221,6 +251,7 @@ impl Core {
                 stopped = &mut inputs.stop => break stopped.ok(),
                 Some(request) = inputs.commands.recv() => Some(Input::Command(request)),
                 Some(report) = inputs.owner.recv() => Some(Input::Owner(report)),
+                Some(mined) = inputs.mined.recv() => Some(Input::Mined(mined)),
                 Some(inbound) = inputs.relays.recv(), if self.retry_at.is_none() => Some(Input::Relay(inbound)),
                 () = tokio::time::sleep_until(wake) => None,
             };
@@ -243,9 +274,20 @@ impl Core {
         stopped.map(|sender| sender.send(()));
     }
 
-    fn next_wake(&self) -> Instant {
+    /// The time by which silence and round trips are measured.
+    pub(super) fn steady(&self) -> Millis {
+        self.steady.now()
+    }
+
+    /// The moment of a time of [`Self::steady`].
+    pub(super) fn instant_of(&self, at: Millis) -> Instant {
+        self.steady.instant_of(at)
+    }
+
+    fn next_wake(&mut self) -> Instant {
         let now = Instant::now();
         let wall = clock::now();
+        let wraps = self.wraps_wake(wall);
         let in_wall = |at: Millis| now + at.since(wall);
         let deadlines = [
             Some(now + HEARTBEAT),
@@ -256,6 +298,9 @@ impl Core {
             self.board.poll_timeout().map(|(at, _)| in_wall(at)),
             self.owner.next_expiry().map(in_wall),
             self.waiters.iter().map(|waiter| waiter.until).min(),
+            wraps.filter(|_| self.retry_at.is_none()),
+            self.talks_wake().filter(|_| self.retry_at.is_none()),
+            self.lookups_wake(),
         ];
         deadlines.into_iter().flatten().min().unwrap_or(now)
     }
@@ -266,11 +311,18 @@ impl Core {
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
             self.retry_at = None;
         }
-        let committed = self.transact(batch, now).and_then(|()| self.store.commit());
-        if let Err(error) = committed {
-            self.abandon(error);
+        let committed =
+            self.transact(batch, now).and_then(|()| self.sync_arrivals()).and_then(|()| self.store.commit());
+        match committed {
+            Ok(()) => {
+                self.let_out();
+                self.pump_talks();
+            }
+            Err(error) => {
+                self.abandon(error);
+                self.let_out();
+            }
         }
-        self.let_out();
         if !self.stirred.is_empty() {
             self.wake(now);
         }
@@ -285,6 +337,7 @@ impl Core {
                 Input::Command(request) => self.dispatch(request, None, now)?,
                 Input::Relay(inbound) => self.handle_inbound(inbound, now)?,
                 Input::Owner(report) => self.handle_report(report, now)?,
+                Input::Mined(mined) => self.handle_mined(mined, now)?,
             }
         }
         self.tick(now)
@@ -293,8 +346,12 @@ impl Core {
     /// What is due by the clock.
     fn tick(&mut self, now: Millis) -> Result<(), store::Error> {
         let instant = Instant::now();
+        self.renew_lines(now)?;
+        self.open_wraps(now)?;
+        self.ask_again();
         self.board.handle_timeout(now);
         self.settle(now)?;
+        self.tick_talks(now)?;
         self.expire_tickets(now)?;
         self.announce_if_due(now)?;
         if self.republish_at.is_some_and(|at| at <= instant) {
@@ -370,10 +427,16 @@ impl Core {
             self.settle(now)?;
             self.store.commit()
         };
-        if let Err(error) = ask() {
-            self.abandon(error);
+        match ask() {
+            Ok(()) => {
+                self.let_out();
+                self.pump_talks();
+            }
+            Err(error) => {
+                self.abandon(error);
+                self.let_out();
+            }
         }
-        self.let_out();
     }
 
     /// The batch is lost: whoever waits for a reply hears why, and memory is made equal to the database again.
@@ -393,6 +456,7 @@ impl Core {
         // Relays are not listened to for a moment, and then asked again from the cursors, which have not moved.
         self.retry_at = Some(Instant::now() + RETRY_AFTER_FAULT);
         self.pool.redial();
+        self.sessions.redial();
     }
 
     fn let_out(&mut self) {
@@ -401,6 +465,21 @@ impl Core {
                 // Whoever asked may have gone.
                 Effect::Reply(sender, reply) => _ = sender.send(reply),
                 Effect::Publish(signed) => self.publish(signed),
+                Effect::PublishTo(signed, relays) => self.publish_to(signed, &relays),
+                Effect::PublishOffer(call, signed, relays) => self.publish_offer(call, signed, &relays),
+                Effect::Post(letter) => self.let_letter_out(letter),
+                Effect::Listen(key, relays) => {
+                    if let Err(error) = self.sessions.listen(&key, &relays) {
+                        tracing::warn!(%error, "a session is not listened for");
+                    }
+                }
+                Effect::Forget(key) => self.sessions.forget(&key),
+                Effect::Answer(to, rumor, relays) => self.send_answer(&to, &rumor, &relays),
+                Effect::Remove(path) => {
+                    if let Err(error) = super::files::remove(&path) {
+                        tracing::warn!(path = %path.display(), %error, "a file is not removed");
+                    }
+                }
                 Effect::Cursor(relay, class, since) => self.pool.set_cursor(&relay, class, since),
                 Effect::Seen(event) => self.seen.insert(event),
                 Effect::Audit(cursor) => {
@@ -420,12 +499,18 @@ impl Core {
     fn publish(&mut self, signed: Signed) {
         let gone: Vec<Published> = self.pool.publish(signed);
         if !gone.is_empty() {
-            self.republish_at.get_or_insert(Instant::now() + REPUBLISH_AFTER);
+            self.republish_soon();
         }
     }
 
+    /// Something of the outbox is to be published again in a while.
+    pub(super) fn republish_soon(&mut self) {
+        self.republish_at.get_or_insert(Instant::now() + REPUBLISH_AFTER);
+    }
+
+    /// Whether a relay is connected at which agents meet.
     pub(super) fn is_connected(&self) -> bool {
-        self.pool.status().iter().any(|relay| relay.connected)
+        self.pool.is_connected()
     }
 
     /// Writes an event into the journal, and wakes whoever waits for it once it is committed.
@@ -456,7 +541,7 @@ impl Core {
         if let Some(retraction) = self.retraction(clock::now()) {
             self.publish(retraction);
         }
-        self.pool.stop().await;
+        tokio::join!(self.pool.stop(), self.sessions.stop());
     }
 }
 

@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 use crate::api::{Error, ErrorKind, File};
 use crate::home::Home;
-use crate::proto::{CallId, Hex, safe_file_name};
+use crate::proto::{CallId, Hex, MessageId, safe_file_name};
+use crate::store::StoredTransfer;
 
 /// Most files of one name kept in a call: `report.json`, `report-2.json`, ….
 const SAME_NAME_LIMIT: u32 = 10_000;
@@ -22,25 +23,112 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
     Hex(digest).to_string()
 }
 
-/// Writes a file that a peer sent, on the disk before this returns: `files/<call>/<name>`. The same bytes under the
-/// same name are the same file, so receiving twice writes once.
+/// Writes a file that a peer sent, on the disk before this returns: `files/<call>/<name>`, or `files/mail/<name>` outside
+/// of any call. The same bytes under the same name are the same file, so receiving twice writes once.
 ///
 /// # Errors
 /// What the disk says, or that the peer's base64 is none (`InvalidData`).
-pub(super) fn receive(home: &Home, call: &CallId, name: &str, mime: &str, base64: &str) -> io::Result<File> {
+pub(super) fn receive(
+    home: &Home,
+    call: Option<&CallId>,
+    name: &str,
+    mime: &str,
+    base64: &str,
+) -> io::Result<File> {
     let bytes = decode(base64).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    let folder = folder_of(home, call)?;
+    let part = folder.join(format!(".{}.part", super::clock::fresh::<8>()));
+    let written = open_new(&part).and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()));
     let sha256 = sha256(&bytes);
-    let folder = home.files().join(call.to_string());
+    let given = written.and_then(|()| give_name(&folder, &safe_file_name(name), &part, &sha256));
+    // Whether it worked or not, only the name counts from here.
+    let removed = fs::remove_file(&part);
+    let path = given?;
+    removed?;
+    Ok(described(&path, bytes.len() as u64, sha256, mime))
+}
+
+/// Gives a part file that is whole and on the disk its name.
+///
+/// # Errors
+/// What the disk says.
+pub(super) fn adopt(home: &Home, call: &CallId, transfer: &StoredTransfer, part: &Path) -> io::Result<File> {
+    let sha256 = transfer.sha256.to_string();
+    let path = give_name(&folder_of(home, Some(call))?, &transfer.name, part, &sha256)?;
+    Ok(described(&path, transfer.size, sha256, &transfer.mime))
+}
+
+/// Where the copy of a file of ours is, for as long as the peer does not have it.
+pub(super) fn spool(home: &Home, call: &CallId, message: &MessageId) -> PathBuf {
+    home.state().join("outgoing").join(format!("{call}-{message}"))
+}
+
+/// Where a file of a peer is, for as long as it is not whole.
+pub(super) fn part(home: &Home, call: &CallId, message: &MessageId) -> PathBuf {
+    home.state().join("incoming").join(format!("{call}-{message}"))
+}
+
+/// Writes the copy of a file of ours; it is on the disk before this returns.
+///
+/// # Errors
+/// What the disk says.
+pub(super) fn write_spool(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // One that a lost batch has left behind.
+    remove(path)?;
+    open_new(path).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))?;
+    fs::File::open(folder)?.sync_all()
+}
+
+/// Opens a file of a peer that is not whole yet. A link in its place is not followed.
+///
+/// # Errors
+/// What the disk says.
+pub(super) fn open_part(path: &Path) -> io::Result<fs::File> {
+    let folder = path.parent().unwrap_or(path);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    if fs::symlink_metadata(path).is_ok_and(|about| !about.is_file()) {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Removes a file that need not be there.
+///
+/// # Errors
+/// What the disk says.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn folder_of(home: &Home, call: Option<&CallId>) -> io::Result<PathBuf> {
+    let folder = home.files().join(call.map_or_else(|| "mail".to_owned(), ToString::to_string));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-    let name = safe_file_name(name);
+    Ok(folder)
+}
+
+fn open_new(path: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Gives a file a name in a folder, or the next free one like it: never over something, never half, no link followed. The
+/// same bytes under the same name are the same file.
+fn give_name(folder: &Path, name: &str, part: &Path, hash: &str) -> io::Result<PathBuf> {
     for copy in 1..=SAME_NAME_LIMIT {
-        let path = folder.join(numbered(&name, copy));
-        match write_new(&folder, &path, &bytes) {
-            Ok(()) => return Ok(described(&path, &bytes, sha256, mime)),
+        let path = folder.join(numbered(name, copy));
+        match fs::hard_link(part, &path) {
+            Ok(()) => {
+                fs::File::open(folder)?.sync_all()?;
+                return Ok(path);
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let is_file = fs::symlink_metadata(&path)?.is_file();
-                if is_file && fs::read(&path).is_ok_and(|known| known == bytes) {
-                    return Ok(described(&path, &bytes, sha256, mime));
+                if is_file && fs::read(&path).is_ok_and(|known| sha256(&known) == hash) {
+                    return Ok(path);
                 }
             }
             Err(error) => return Err(error),
@@ -49,10 +137,10 @@ pub(super) fn receive(home: &Home, call: &CallId, name: &str, mime: &str, base64
     Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many files of this name"))
 }
 
-fn described(path: &Path, bytes: &[u8], sha256: String, mime: &str) -> File {
+fn described(path: &Path, size: u64, sha256: String, mime: &str) -> File {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mime = if mime.is_empty() { mime_of(&name).to_owned() } else { mime.to_owned() };
-    File { name, size: bytes.len() as u64, mime, sha256, path: Some(path.to_string_lossy().into_owned()) }
+    File { name, size, mime, sha256, path: Some(path.to_string_lossy().into_owned()) }
 }
 
 fn numbered(name: &str, copy: u32) -> String {
@@ -61,26 +149,6 @@ fn numbered(name: &str, copy: u32) -> String {
         (copy, Some((stem, extension))) if !stem.is_empty() => format!("{stem}-{copy}.{extension}"),
         (copy, _) => format!("{name}-{copy}"),
     }
-}
-
-/// Writes beside, syncs, then gives the name: never over something, never half. A link of that name is not followed.
-fn write_new(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if fs::symlink_metadata(path).is_ok() {
-        return Err(io::ErrorKind::AlreadyExists.into());
-    }
-    let part = folder.join(format!(".{}.part", super::clock::fresh::<8>()));
-    let written = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&part)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::hard_link(&part, path));
-    // Whether it worked or not, only the name counts from here.
-    let removed = fs::remove_file(&part);
-    written?;
-    removed?;
-    fs::File::open(folder)?.sync_all()
 }
 
 /// Decodes base64 as people and programs write it: padded, with or without line ends.
@@ -139,9 +207,7 @@ pub(super) fn not_sendable(why: &str) -> Error {
 pub(super) fn too_large(size: u64, limit: usize) -> Error {
     Error::new(
         ErrorKind::TooLarge,
-        format!(
-            "the file has {size} bytes; a call in the legacy dialect carries at most {limit} bytes a file"
-        ),
+        format!("the file has {size} bytes; this call carries at most {limit} bytes a file"),
         "split the file, or send a link to it",
     )
 }
@@ -194,11 +260,11 @@ mod tests {
     #[test]
     fn a_file_is_received_once_and_another_of_its_name_beside_it() {
         let (_folder, home) = home();
-        let first = receive(&home, &CALL, "../a.txt", "", "aGVsbG8=").unwrap();
+        let first = receive(&home, Some(&CALL), "../a.txt", "", "aGVsbG8=").unwrap();
         assert_eq!((first.name.as_str(), first.size, first.mime.as_str()), ("a.txt", 5, "text/plain"));
         assert_eq!(first.sha256, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
-        assert_eq!(receive(&home, &CALL, "a.txt", "", "aGVs\nbG8=").unwrap(), first);
-        assert_eq!(receive(&home, &CALL, "a.txt", "", "aGk=").unwrap().name, "a-2.txt");
+        assert_eq!(receive(&home, Some(&CALL), "a.txt", "", "aGVs\nbG8=").unwrap(), first);
+        assert_eq!(receive(&home, Some(&CALL), "a.txt", "", "aGk=").unwrap().name, "a-2.txt");
         let folder = home.files().join(CALL.to_string());
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "no parts are left");
         let path = first.path.unwrap();
@@ -214,8 +280,8 @@ mod tests {
         fs::write(&target, "mine").unwrap();
         symlink(&target, folder.join("a.txt")).unwrap();
         symlink(outside.path().join("nowhere"), folder.join("b.txt")).unwrap();
-        assert_eq!(receive(&home, &CALL, "a.txt", "", "aGk=").unwrap().name, "a-2.txt");
-        assert_eq!(receive(&home, &CALL, "b.txt", "", "aGk=").unwrap().name, "b-2.txt");
+        assert_eq!(receive(&home, Some(&CALL), "a.txt", "", "aGk=").unwrap().name, "a-2.txt");
+        assert_eq!(receive(&home, Some(&CALL), "b.txt", "", "aGk=").unwrap().name, "b-2.txt");
         assert_eq!(fs::read_to_string(&target).unwrap(), "mine");
         assert!(!outside.path().join("nowhere").exists());
     }
@@ -223,7 +289,7 @@ mod tests {
     #[test]
     fn what_is_no_base64_is_refused() {
         let (_folder, home) = home();
-        let error = receive(&home, &CALL, "a", "", "!").unwrap_err();
+        let error = receive(&home, Some(&CALL), "a", "", "!").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
@@ -238,7 +304,7 @@ mod tests {
             let error = load(&home, &path.to_string_lossy(), 100).unwrap_err();
             assert_eq!(error.kind, ErrorKind::NotSendable, "{}", path.display());
         }
-        let received = receive(&home, &CALL, "a.txt", "", "aGk=").unwrap().path.unwrap();
+        let received = receive(&home, Some(&CALL), "a.txt", "", "aGk=").unwrap().path.unwrap();
         assert!(load(&home, &received, 100).is_ok(), "what a peer sent can be sent on");
         assert_eq!(load(&home, &received, 1).unwrap_err().kind, ErrorKind::TooLarge);
         assert_eq!(load(&home, "/nowhere", 1).unwrap_err().kind, ErrorKind::FileNotFound);

@@ -3,13 +3,13 @@
 use tokio::time::Instant;
 
 use super::clock::fresh;
-use super::core::{Core, Effect, REPUBLISH_AFTER, Topic};
+use super::core::{Core, Effect, Topic};
 use super::outputs::event;
 use crate::api::{KeyChanged, RelayNote};
 use crate::proto::call::Handled;
 use crate::proto::legacy::Payload;
 use crate::proto::presence::{Content, Entry};
-use crate::proto::{EventId, EventKind, Hex, MessageState, Millis, PublicKey};
+use crate::proto::{CallId, EventId, EventKind, Hex, MessageState, Millis, Protocol, PublicKey};
 use crate::store::{self, NewEvent};
 use crate::transport::{Class, Inbound, Outcome, Published, RelayId};
 
@@ -30,7 +30,10 @@ impl Core {
                 self.handle_direct(&id, &from, created_at, &payload, now)
             }
             Inbound::Synced { relay, class, since_request } => {
-                if class == Class::Direct {
+                if class == Class::Session {
+                    self.handle_session_link(&relay);
+                }
+                if matches!(class, Class::Direct | Class::Wrap) {
                     self.store.set_cursor(relay.as_str(), class.name(), since_request)?;
                     self.effects.push(Effect::Cursor(relay, class, since_request));
                 }
@@ -45,11 +48,16 @@ impl Core {
                 }
                 Ok(())
             }
-            // The v2 dialect's.
-            Inbound::Wrap { .. }
-            | Inbound::Frame { .. }
-            | Inbound::Ephemeral { .. }
-            | Inbound::InboxRelays { .. } => Ok(()),
+            Inbound::Wrap { wrap, .. } => {
+                self.handle_wrap(wrap);
+                Ok(())
+            }
+            Inbound::Frame { event, .. } => self.handle_frame(&event, now),
+            Inbound::Ephemeral { wrap, .. } => self.handle_ephemeral(&wrap, now),
+            Inbound::InboxRelays { token, key, found, asked, .. } => {
+                self.handle_inbox_relays(token, &key, found, asked);
+                Ok(())
+            }
             Inbound::Published(published) => self.handle_published(published, now),
             Inbound::Gap { relay, class, second } => {
                 let detail = format!("more {class} events at second {second} than the relay serves");
@@ -101,6 +109,7 @@ impl Core {
             }
         };
         let agent_id = content.agent_id.clone();
+        let shown = content.p2p.clone().filter(|_| content.protocol() == Protocol::V2);
         if !self
             .directory
             .announce(Entry { key: from, seen: Millis::from_secs(created_at), content, event: id }, now)
@@ -108,6 +117,9 @@ impl Core {
             return Ok(());
         }
         self.stir(Topic::Relays);
+        if let Some(shown) = shown.filter(|_| from != self.me.key) {
+            self.note_presence(&from, &shown, now)?;
+        }
         if let Some(pinned) = self.book.first_false_claim(&agent_id, &from) {
             tracing::warn!(agent_id, "another key claims a pinned agent id");
             let changed = KeyChanged { agent_id, pinned, claimed_by: from };
@@ -141,9 +153,9 @@ impl Core {
             }
         };
         if !self.board.knows(from, &payload.room)
-            && let Some(stored) = self.store.call_in_room(from, &payload.room)?
+            && let Some(known) = self.store.call_named(from, &payload.room)?
         {
-            self.restore_call(&stored.call.id)?;
+            self.restore_call(&known)?;
         }
         // A message without an id of its own is named after its event, of which there is only one.
         let mut message = Hex([0; 16]);
@@ -163,19 +175,20 @@ impl Core {
                 self.refusals.remove(&id);
                 let Some((call, Some(message))) = self.store.dequeue(&id)? else { return Ok(()) };
                 if let Some(row) = self.store.advance_message(&message, MessageState::Relayed, None)? {
-                    let relayed = event(EventKind::MessageRelayed, Some(call), now);
+                    let call = Some(call).filter(|call| *call != CallId::default());
+                    let relayed = event(EventKind::MessageRelayed, call, now);
                     self.tell(NewEvent { message: Some(row), ..relayed })?;
                 }
                 Ok(())
             }
             Outcome::Refused { reason } => {
                 tracing::info!(%relay, event = %id, reason, "refused");
-                if !self.store.is_queued(&id)? {
-                    return Ok(());
-                }
+                self.handle_offer_refused(&id, &reason, now)?;
+                let Some(queued) = self.store.queued(&id)? else { return Ok(()) };
+                let asked = queued.relays.map_or(self.pool.relays().count(), |relays| relays.len().max(1));
                 let refusals = self.refusals.entry(id).or_default();
                 refusals.insert(relay, reason.clone());
-                if refusals.len() < self.pool.relays().count() {
+                if refusals.len() < asked {
                     return Ok(());
                 }
                 self.refusals.remove(&id);
@@ -185,7 +198,7 @@ impl Core {
             }
             Outcome::Unanswered | Outcome::Dropped => {
                 tracing::debug!(%relay, event = %id, ?outcome, "not taken");
-                self.republish_at.get_or_insert(Instant::now() + REPUBLISH_AFTER);
+                self.republish_soon();
                 Ok(())
             }
             Outcome::Superseded => Ok(()),

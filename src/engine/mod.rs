@@ -16,7 +16,8 @@
 //! the database, and what relays had delivered is asked for again, since no cursor has moved.
 //!
 //! Rooms: `start` (opening a home), `core` (the loop), `commands` with one file a topic (what users ask), `inbound`
-//! (what relays say), `outputs` (what the machines want), `presence`, `files`, `views` (rows to replies).
+//! (what relays say), `outputs` (what the machines want), `presence`, `files`, `views` (rows to replies), `v2` (calls of
+//! that dialect: signals, sessions, mailbox).
 
 mod audit;
 mod book;
@@ -32,6 +33,7 @@ mod seen;
 mod start;
 #[cfg(test)]
 mod tests;
+mod v2;
 mod views;
 
 pub use handle::{Handle, Request, Submitted};

@@ -7,11 +7,12 @@ use super::files;
 use crate::api::{Error, ErrorKind};
 use crate::proto::call::{Call, Content, Entry, Output};
 use crate::proto::legacy::Payload;
+use crate::proto::v2::signal::REMEMBERED;
 use crate::proto::{
-    CallId, EventKind, MessageId, MessageKind, MessageState, Millis, PublicKey, Sender, presence,
+    CallId, CallState, EventKind, MessageId, MessageKind, MessageState, Millis, PublicKey, Sender, presence,
 };
 use crate::store::{self, NewEvent, NewMessage, Outgoing};
-use crate::transport::{SealError, legacy};
+use crate::transport::{SealError, Signed, legacy};
 
 /// Most events of ours that share a second of `created_at`: a relay serves what is stored in pages by time, and a
 /// second that holds more than a page cannot be read whole.
@@ -33,12 +34,25 @@ impl Core {
                 Output::Save(id) => {
                     if let Some(call) = self.board.call(&id) {
                         self.store.save_call(call)?;
+                        if let Some(line) = self.board.line(&id) {
+                            self.store.save_line(call, line)?;
+                        }
                     }
                 }
-                Output::Store { call, entry, surfaced } => self.keep(&call, entry, surfaced, now)?,
+                Output::Store { call, entry, surfaced } => {
+                    if let Some(peer) = self.board.call(&call).map(|call| call.peer) {
+                        self.keep(Some(&call), &peer, entry, surfaced, now)?;
+                    }
+                }
                 Output::Surface { call, message } => {
                     if let Some(row) = self.store.surface_message(&call, &message)? {
-                        self.tell_received(&call, row, now)?;
+                        self.tell_received(Some(&call), row, now)?;
+                    }
+                }
+                Output::Signal { call, signal } => self.signal(&call, signal, now)?,
+                Output::Alias { call, room } => {
+                    if let Some(peer) = self.board.call(&call).map(|call| call.peer) {
+                        self.store.add_alias(&peer, &room, &call)?;
                     }
                 }
                 Output::Discard { call, message } => self.store.discard_held(&call, &message)?,
@@ -48,37 +62,48 @@ impl Core {
                         self.pin(&call)?;
                     }
                     self.tell(NewEvent { own, ..event(kind, Some(call), now) })?;
+                    if !own && self.board.call(&call).is_some_and(|call| call.state() == CallState::Ended) {
+                        self.drop_offer(&call);
+                        self.cut_talk(&call, now)?;
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    /// A peer has said something: on the disk, whether it is shown now or held back.
-    fn keep(&mut self, id: &CallId, entry: Entry, surfaced: bool, now: Millis) -> Result<(), store::Error> {
-        let Some(call) = self.board.call(id) else { return Ok(()) };
-        let (peer, kind) = (call.peer, entry.content.kind());
+    /// A peer has said something: on the disk, whether it is shown now or held back. Returns whether it is new.
+    pub(super) fn keep(
+        &mut self,
+        call: Option<&CallId>,
+        peer: &PublicKey,
+        entry: Entry,
+        surfaced: bool,
+        now: Millis,
+    ) -> Result<bool, store::Error> {
+        let kind = entry.content.kind();
         let mut state = MessageState::Received;
         let (text, file) = match entry.content {
-            Content::Text(text) | Content::Escalation(text) => (text, None),
-            Content::File { name, mime, bytes } => match files::receive(&self.home, id, &name, &mime, &bytes)
-            {
-                Ok(file) => (file.name.clone(), serde_json::to_string(&file).ok()),
-                Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                    tracing::debug!(call = %id, %error, "a file of a peer is not base64");
-                    state = MessageState::Failed;
-                    (crate::proto::safe_file_name(&name), None)
+            Content::Text(text) | Content::Escalation(text) | Content::OwnerSaid(text) => (text, None),
+            Content::File { name, mime, bytes } => {
+                match files::receive(&self.home, call, &name, &mime, &bytes) {
+                    Ok(file) => (file.name.clone(), serde_json::to_string(&file).ok()),
+                    Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                        tracing::debug!(?call, %error, "a file of a peer is not base64");
+                        state = MessageState::Failed;
+                        (crate::proto::safe_file_name(&name), None)
+                    }
+                    Err(error) => {
+                        tracing::warn!(?call, %error, "a file of a peer cannot be written");
+                        return Err(store::Error::Full(self.home.files()));
+                    }
                 }
-                Err(error) => {
-                    tracing::warn!(call = %id, %error, "a file of a peer cannot be written");
-                    return Err(store::Error::Full(self.home.files()));
-                }
-            },
+            }
         };
         let message = NewMessage {
             message: entry.id,
-            call: Some(*id),
-            peer,
+            call: call.copied(),
+            peer: *peer,
             sender: Sender::Peer,
             kind,
             text,
@@ -88,14 +113,16 @@ impl Core {
             seq: entry.seq,
         };
         if !surfaced {
-            self.store.hold_message(&message)?;
-        } else if let Some(row) = self.store.add_message(&message)? {
-            self.tell_received(id, row, now)?;
+            return self.store.hold_message(&message);
         }
-        Ok(())
+        let added = self.store.add_message(&message)?;
+        if let Some(row) = added {
+            self.tell_received(call, row, now)?;
+        }
+        Ok(added.is_some())
     }
 
-    fn tell_received(&mut self, call: &CallId, row: u64, now: Millis) -> Result<(), store::Error> {
+    fn tell_received(&mut self, call: Option<&CallId>, row: u64, now: Millis) -> Result<(), store::Error> {
         let Some(stored) = self.store.message_at(row)? else { return Ok(()) };
         let kind = match (stored.message.kind, stored.message.state) {
             (MessageKind::File, MessageState::Failed) => EventKind::FileFailed,
@@ -103,7 +130,7 @@ impl Core {
             (MessageKind::Escalation, _) => EventKind::EscalationReceived,
             _ => EventKind::MessageReceived,
         };
-        self.tell(NewEvent { message: Some(row), ..event(kind, Some(*call), now) })?;
+        self.tell(NewEvent { message: Some(row), ..event(kind, call.copied(), now) })?;
         Ok(())
     }
 
@@ -125,6 +152,7 @@ impl Core {
                     json: signed.json.clone(),
                     call: *call,
                     message: payload.id,
+                    relays: None,
                 })?;
                 self.effects.push(Effect::Publish(signed));
                 Ok(())
@@ -147,14 +175,15 @@ impl Core {
             return Ok(());
         };
         if let Some(row) = self.store.advance_message(message, MessageState::Failed, Some(why))? {
-            let failed = event(EventKind::MessageFailed, Some(*call), now);
+            let call = Some(*call).filter(|call| *call != CallId::default());
+            let failed = event(EventKind::MessageFailed, call, now);
             self.tell(NewEvent { message: Some(row), ..failed })?;
         }
         Ok(())
     }
 
     /// The second that the next event is signed with: now, or a little ahead in a burst.
-    fn next_second(&mut self, now: Millis) -> u64 {
+    pub(super) fn next_second(&mut self, now: Millis) -> u64 {
         let (second, used) = self.last_second;
         self.last_second = match now.as_secs() {
             current if current > second => (current, 1),
@@ -204,6 +233,7 @@ impl Core {
             self.restore_call(&id)?;
         }
         self.book = super::book::Book::load(&self.store)?;
+        self.restore_talks()?;
         self.owner.restore(self.store.open_tickets()?.iter().map(|ticket| (ticket.id, ticket.expires_at)));
         Ok(())
     }
@@ -215,6 +245,9 @@ impl Core {
         }
         let Some(stored) = self.store.call(id)? else { return Ok(None) };
         self.board.restore(stored.call.clone(), self.store.held_in(id)?);
+        if let Some(line) = self.store.line(id)? {
+            self.board.restore_line(id, line, self.store.aliases(id)?);
+        }
         Ok(Some(stored.call))
     }
 
@@ -222,12 +255,11 @@ impl Core {
     pub(super) fn republish(&mut self) -> Result<(), store::Error> {
         self.republish_at = None;
         for out in self.store.outbox()? {
-            self.effects.push(Effect::Publish(crate::transport::Signed {
-                id: out.event,
-                kind: out.kind,
-                created_at: out.created_at,
-                json: out.json,
-            }));
+            let signed = Signed { id: out.event, kind: out.kind, created_at: out.created_at, json: out.json };
+            self.effects.push(match out.relays {
+                Some(relays) => Effect::PublishTo(signed, relays),
+                None => Effect::Publish(signed),
+            });
         }
         Ok(())
     }
@@ -236,6 +268,8 @@ impl Core {
     pub(super) fn clear_away(&mut self, now: Millis) -> Result<(), store::Error> {
         self.store.prune_events(now - EVENTS_KEPT)?;
         self.store.forget_seen(now - EVENTS_KEPT)?;
+        self.store.forget_signals(now - REMEMBERED)?;
+        self.store.prune_peers()?;
         self.directory.expire(now);
         let too_old = (now - UNDELIVERED_KEPT).as_secs();
         for out in self.store.outbox()?.into_iter().filter(|out| out.created_at < too_old) {

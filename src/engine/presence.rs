@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use super::clock;
 use super::core::{Core, Effect};
-use crate::proto::presence::{Content, ONLINE_FOR};
+use crate::proto::presence::{Content, ONLINE_FOR, V2};
+use crate::proto::v2::signal::VERSION;
 use crate::proto::{EventId, Millis};
 use crate::store;
 use crate::transport::{Signed, presence};
@@ -52,12 +53,17 @@ impl Core {
             return Ok(());
         }
         self.announcer.next_at = Instant::now() + pause();
+        self.publish_inbox(now);
         let content = Content {
             agent_id: self.me.agent_id.clone(),
             name: self.me.name.clone(),
             capabilities: self.settings.capabilities.clone(),
             timestamp: Some(now.0),
-            p2p: None,
+            p2p: Some(V2 {
+                v: vec![VERSION],
+                inbox: self.pool.inbox_relays().map(ToString::to_string).collect(),
+                pow: 0,
+            }),
         };
         let created_at = now.as_secs().max(self.store.meta(META)?.unwrap_or(0) + 1);
         let announcement = presence::Announcement {
@@ -66,6 +72,7 @@ impl Core {
             content: &content.to_json(),
             expires: created_at + ONLINE_FOR.as_secs(),
             unlisted: false,
+            version: Some(VERSION),
         };
         match presence::sign(&self.identity, &announcement, created_at) {
             Ok(signed) => {

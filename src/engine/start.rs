@@ -8,15 +8,16 @@ use tokio::sync::{mpsc, oneshot};
 use super::book::Book;
 use super::core::{Core, Inputs, Parts, told};
 use super::handle::Handle;
-use super::presence::Announcer;
 use super::seen::SeenEvents;
+use super::v2::Lines;
 use crate::api::{Error, ErrorKind};
 use crate::home::{Home, Settings, identity, settings};
 use crate::owner::Channels;
 use crate::proto::PublicKey;
 use crate::proto::call::{Limits, Myself, Switchboard};
 use crate::store::Store;
-use crate::transport::{Class, Identity, Options as PoolOptions, Pool, Tuning};
+use crate::transport::v2::{SessionOptions, SessionPool};
+use crate::transport::{BadRelayUrl, Class, Identity, Options as PoolOptions, Pool, Tuning};
 
 /// Commands that wait for the engine's thread. Beyond it whoever asks waits too.
 const COMMANDS: usize = 4_096;
@@ -76,19 +77,27 @@ impl Engine {
             .into_iter()
             .filter_map(|(relay, name, since)| Some((relay, class(&name)?, since)))
             .collect();
+        let bad_relay = |error: BadRelayUrl| {
+            let hint = "p2p-comm config set relays wss://…,wss://…";
+            Error::new(ErrorKind::InvalidValue, error.to_string(), hint)
+        };
+        let sessions = SessionPool::start(SessionOptions {
+            relays: settings.relays.clone(),
+            inbound: inbound.clone(),
+            tuning: Tuning::DEFAULT,
+        })
+        .map_err(bad_relay)?;
         let pool = Pool::start(PoolOptions {
             relays: settings.relays.clone(),
-            inbox: Vec::new(),
+            inbox: settings.inbox_relays(),
             identity: identity.clone(),
             cursors,
             inbound,
             seen: Some(seen.filter()),
             tuning: Tuning::DEFAULT,
         })
-        .map_err(|error| {
-            let hint = "p2p-comm config set relays wss://…,wss://…";
-            Error::new(ErrorKind::InvalidValue, error.to_string(), hint)
-        })?;
+        .map_err(bad_relay)?;
+        let (lines, mined) = Lines::new();
         let limits = Limits {
             max_calls: settings.max_calls,
             ring_time: std::time::Duration::from_secs(settings.ring_time_s),
@@ -103,14 +112,20 @@ impl Engine {
             store,
             book,
             pool,
+            sessions,
+            lines,
             seen,
             owner,
             reports,
-            announcer: Announcer::new(),
         });
         core.restore().map_err(|error| told(&error))?;
-        let inputs =
-            Inputs { commands: command_inputs, relays: relay_inputs, owner: owner_inputs, stop: stop_input };
+        let inputs = Inputs {
+            commands: command_inputs,
+            relays: relay_inputs,
+            owner: owner_inputs,
+            mined,
+            stop: stop_input,
+        };
         let runtime = Runtime::current();
         std::thread::Builder::new()
             .name("p2p-engine".into())

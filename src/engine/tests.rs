@@ -138,7 +138,7 @@ async fn two_agents_find_call_and_answer_each_other() {
         assert_eq!(sent.state, MessageState::Queued);
         let wait =
             Command::AwaitMessage { message: sent.message, state: MessageState::Relayed, timeout_s: LONG_S };
-        assert_eq!(alice.ask::<api::MessageReply>(wait).await.message.state, MessageState::Relayed);
+        assert!(alice.ask::<api::MessageReply>(wait).await.message.state >= MessageState::Relayed);
     }
     bob.say("hello").await;
     for words in ["one", "two", "three ✓"] {
@@ -264,16 +264,18 @@ async fn commands_that_cannot_be_carried_out_say_why() {
     assert_eq!(alice.refused(Command::Transcript { call: None }).await, ErrorKind::UnknownCall);
 
     let (out, _) = connected(&alice, &bob).await;
-    assert_eq!(alice.refused(call("bob")).await, ErrorKind::PeerBusy);
-    assert_eq!(alice.refused(say(&"x".repeat(60_000))).await, ErrorKind::TooLarge);
-    let patient = Command::Send {
+    assert_eq!(alice.refused(say(&"x".repeat((1 << 20) + 1))).await, ErrorKind::TooLarge);
+    let mail = |to: &str, wait: Option<MessageState>| Command::Send {
         text: "x".into(),
-        call: Some(out),
-        to: None,
+        call: None,
+        to: Some(to.into()),
         client_id: None,
-        wait: Some(MessageState::Delivered),
+        wait,
     };
-    assert_eq!(alice.refused(patient).await, ErrorKind::InvalidValue);
+    let nobody = transport::Identity::generate().public_key().to_string();
+    assert_eq!(alice.refused(mail(&nobody, Some(MessageState::Delivered))).await, ErrorKind::InvalidValue);
+    assert_eq!(alice.refused(mail(&nobody, None)).await, ErrorKind::UnknownAgent);
+    assert_eq!(alice.refused(call(&nobody)).await, ErrorKind::UnknownAgent);
     let file = |content: &str| Command::SendFile {
         name: Some("a".into()),
         content: Some(content.into()),
@@ -282,7 +284,6 @@ async fn commands_that_cannot_be_carried_out_say_why() {
         call: None,
     };
     assert_eq!(alice.refused(file("no base64!")).await, ErrorKind::InvalidBase64);
-    assert_eq!(alice.refused(file(&"AAAA".repeat(20_000))).await, ErrorKind::TooLarge);
     let key = std::fs::read_to_string(alice.folder.path().join("p2p-identity.json")).unwrap();
     assert_eq!(alice.refused(say(&key)).await, ErrorKind::NotSendable);
     assert!(alice.transcript(&out).await.is_empty(), "what is refused leaves no trace");
@@ -407,7 +408,7 @@ fn image(of: &Path) -> tempfile::TempDir {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_crash_between_commit_and_publish_everything_leaves_as_it_was_signed_and_arrives_once() {
+async fn after_a_crash_between_commit_and_publish_everything_leaves_under_new_keys_and_arrives_once() {
     let relay = relay().await;
     let (url, address) = (relay.url(), relay.address());
     let mut alice = Agent::start("alice", &url);
@@ -422,15 +423,13 @@ async fn after_a_crash_between_commit_and_publish_everything_leaves_as_it_was_si
     alice.engine.stop().await;
 
     let back = EmbeddedRelay::start(relay::Options { address, ..relay::Options::default() }).await.unwrap();
-    let survivor = open(crashed.path(), &alice.settings);
-    for words in ["one", "two", "three"] {
+    alice.folder = crashed;
+    alice.engine = open(alice.folder.path(), &alice.settings);
+    alice.handle = alice.engine.handle();
+    alice.say("four").await;
+    for words in ["one", "two", "three", "four"] {
         assert_eq!(bob.event(&[EventKind::MessageReceived]).await.message.unwrap().text, words);
     }
-    survivor.stop().await;
-    // The same events once more, from the home that did not crash: byte for byte the same, so nobody sees them twice.
-    alice.restart().await;
-    alice.say("four").await;
-    assert_eq!(bob.event(&[EventKind::MessageReceived]).await.message.unwrap().text, "four");
     assert_eq!(bob.transcript(&incoming).await.len(), 4);
     assert_eq!(alice.transcript(&out).await.len(), 4);
     drop(back);

@@ -37,7 +37,7 @@ impl Core {
             peer: self.peer(&call.peer, &call.agent_id, &call.agent_name),
             topic: call.topic.clone(),
             protocol: call.protocol,
-            away: false,
+            away: self.is_away(&call.id),
             started_at: Time(call.started_at),
             connected_at: call.connected_at.map(Time),
             ended_at: ended.map(|end| Time(end.at)),

@@ -20,6 +20,9 @@ pub const DIRECTORY_LIMIT: usize = 20_000;
 const CONTENT_LIMIT: usize = 8 * 1_024;
 /// Most capabilities kept of one agent.
 const CAPABILITIES_LIMIT: usize = 64;
+/// Most inbox relays kept of one agent, and the longest address, bytes.
+const INBOX_LIMIT: usize = 4;
+const ADDRESS_LIMIT: usize = 256;
 
 /// What the content of a presence event says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +50,12 @@ pub struct V2 {
     /// The versions that the agent speaks.
     #[serde(default)]
     pub v: Vec<u32>,
+    /// Where it reads its gift wraps. Somebody else's words: to be checked before they are dialled.
+    #[serde(default)]
+    pub inbox: Vec<String>,
+    /// Bits of proof of work (NIP-13) that it asks of strangers' wraps.
+    #[serde(default)]
+    pub pow: u8,
 }
 
 /// Why an announcement was not taken.
@@ -79,6 +88,10 @@ impl Content {
         content.name = cut(content.name, LABEL_LIMIT);
         content.capabilities.truncate(CAPABILITIES_LIMIT);
         content.capabilities = content.capabilities.into_iter().map(|name| cut(name, LABEL_LIMIT)).collect();
+        if let Some(p2p) = &mut content.p2p {
+            p2p.inbox.retain(|url| url.len() <= ADDRESS_LIMIT && !url.chars().any(char::is_control));
+            p2p.inbox.truncate(INBOX_LIMIT);
+        }
         Ok(content)
     }
 

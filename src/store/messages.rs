@@ -210,18 +210,22 @@ impl Store {
         self.count("SELECT count(*) FROM messages WHERE state = 'failed'", [])
     }
 
-    /// Somebody has read a message of a peer.
+    /// Somebody has read a message of a peer. The call that it is of, if it is of one and was not read before.
     ///
     /// # Errors
     /// [`super::Error`].
-    pub fn mark_read(&mut self, message: &MessageId, now: Millis) -> Result<()> {
-        self.execute(
-            "UPDATE messages SET read_at = ?2 WHERE message = ?1 AND sender = 'peer' AND read_at IS NULL",
+    pub fn mark_read(&mut self, message: &MessageId, now: Millis) -> Result<Option<CallId>> {
+        let read = self.query_one(
+            "UPDATE messages SET read_at = ?2 WHERE message = ?1 AND sender = 'peer' AND read_at IS NULL \
+             RETURNING call",
             (message, now),
-        )
+            |row| row.get::<_, Option<CallId>>(0),
+        )?;
+        Ok(read.flatten())
     }
 
-    /// A message of ours has come further. Its row, or nothing if it is not there or not queued any more.
+    /// A message of ours has come further. Its row, or nothing if it is not there or was as far already. What has
+    /// failed or arrived stays so.
     ///
     /// # Errors
     /// [`super::Error`].
@@ -231,11 +235,60 @@ impl Store {
         state: MessageState,
         reason: Option<&str>,
     ) -> Result<Option<u64>> {
-        self.query_one(
-            "UPDATE messages SET state = ?2, reason = ?3 WHERE message = ?1 AND sender = 'me' AND state = 'queued' \
-             RETURNING row",
-            (message, state, reason),
+        let before = match state {
+            MessageState::Read => "'queued', 'relayed', 'delivered'",
+            MessageState::Delivered => "'queued', 'relayed'",
+            _ => "'queued'",
+        };
+        let sql = format!(
+            "UPDATE messages SET state = ?2, reason = ?3 WHERE message = ?1 AND sender = 'me' AND state IN ({before}) \
+             RETURNING row"
+        );
+        self.query_one(&sql, (message, state, reason), |row| row.get(0))
+    }
+
+    /// Messages of ours in a call that the peer had when it had this one, and had not read: the peer's application
+    /// takes them in order.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn unread_there(&self, call: &CallId, message: &MessageId) -> Result<Vec<MessageId>> {
+        self.query_all(
+            "SELECT message FROM messages WHERE call = ?1 AND sender = 'me' AND state = 'delivered' AND row <= \
+             (SELECT row FROM messages WHERE message = ?2 AND sender = 'me' AND call = ?1) ORDER BY row",
+            (call, message),
             |row| row.get(0),
         )
+    }
+
+    /// Messages of ours that wait and have no event in the outbox: what a v2 session carries, and mail that was not
+    /// sealed yet. In their order.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn unposted(&self) -> Result<Vec<StoredMessage>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM messages WHERE sender = 'me' AND state = 'queued' \
+             AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.message = messages.message) ORDER BY row"
+        );
+        self.query_all(&sql, [], read)
+    }
+
+    /// How many messages of ours went to a key outside of calls.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn count_mail_to(&self, peer: &PublicKey) -> Result<u64> {
+        self.count("SELECT count(*) FROM messages WHERE call IS NULL AND sender = 'me' AND peer = ?", [peer])
+    }
+
+    /// A message of a peer by its id.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn peer_message(&self, peer: &PublicKey, message: &MessageId) -> Result<Option<StoredMessage>> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM messages WHERE message = ? AND peer = ? AND sender = 'peer'");
+        self.query_one(&sql, (message, peer), read)
     }
 }

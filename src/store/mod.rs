@@ -5,17 +5,23 @@
 //! write-ahead log make that commit one sync of the log; a batch that fails is rolled back whole.
 //!
 //! Rooms: `calls`, `messages` (what was said, and what is held back), `outbox` (what no relay took yet, ids seen,
-//! cursors), `journal` (events and who has taken them), `contacts`, `tickets`. A merged migration is never edited.
+//! cursors), `journal` (events and who has taken them), `contacts`, `tickets`; of v2 `lines` (what its calls have
+//! beside the rest, signals seen), `delivery` (streams and entries), `transfers` (files under way), `peers`. A merged
+//! migration is never edited.
 
 mod calls;
 mod contacts;
+mod delivery;
 mod journal;
+mod lines;
 mod messages;
 mod outbox;
+mod peers;
 mod schema;
 #[cfg(test)]
 mod tests;
 mod tickets;
+mod transfers;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,7 +34,9 @@ pub use contacts::StoredContact;
 pub use journal::{Filter, JournalEntry, NewEvent};
 pub use messages::{NewMessage, StoredMessage};
 pub use outbox::Outgoing;
+pub use peers::StoredPeer;
 pub use tickets::StoredTicket;
+pub use transfers::StoredTransfer;
 
 use crate::proto::{Hex, Millis};
 
@@ -181,6 +189,11 @@ impl Store {
     fn count(&self, sql: &str, params: impl rusqlite::Params) -> Result<u64> {
         Ok(self.query_one(sql, params, |row| row.get(0))?.unwrap_or(0))
     }
+}
+
+/// A list in a text column.
+fn json(list: &[impl serde::Serialize]) -> String {
+    serde_json::to_string(list).expect("strings and numbers always serialise")
 }
 
 fn wrap(path: &Path, source: rusqlite::Error) -> Error {

@@ -1,6 +1,8 @@
 //! What no relay took yet; which events were handled; how far each relay was read.
 
-use super::{Result, Store};
+use rusqlite::Row;
+
+use super::{Result, Store, json};
 use crate::proto::{CallId, EventId, MessageId, Millis};
 
 /// A signed event on its way out.
@@ -14,10 +16,27 @@ pub struct Outgoing {
     pub created_at: u64,
     /// The event, published as it is.
     pub json: String,
-    /// The call it belongs to.
+    /// The call it belongs to; all zeros outside of any.
     pub call: CallId,
     /// The message that it carries; none for what is said about the call itself.
     pub message: Option<MessageId>,
+    /// The relays that it is for, where that are not simply ours.
+    pub relays: Option<Vec<String>>,
+}
+
+const COLUMNS: &str = "event, kind, created_at, json, call, message, relays";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Outgoing> {
+    let relays: Option<String> = row.get(6)?;
+    Ok(Outgoing {
+        event: row.get(0)?,
+        kind: row.get(1)?,
+        created_at: row.get(2)?,
+        json: row.get(3)?,
+        call: row.get(4)?,
+        message: row.get(5)?,
+        relays: relays.and_then(|relays| serde_json::from_str(&relays).ok()),
+    })
 }
 
 impl Store {
@@ -27,8 +46,16 @@ impl Store {
     /// [`super::Error`].
     pub fn enqueue(&mut self, out: &Outgoing) -> Result<()> {
         self.execute(
-            "INSERT INTO outbox (event, kind, created_at, json, call, message) VALUES (?, ?, ?, ?, ?, ?)",
-            (&out.event, out.kind, out.created_at, &out.json, &out.call, &out.message),
+            "INSERT INTO outbox (event, kind, created_at, json, call, message, relays) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                &out.event,
+                out.kind,
+                out.created_at,
+                &out.json,
+                &out.call,
+                &out.message,
+                out.relays.as_ref().map(|relays| json(relays)),
+            ),
         )
     }
 
@@ -42,12 +69,20 @@ impl Store {
         })
     }
 
-    /// Whether an event waits for a relay.
+    /// An event that waits for a relay.
     ///
     /// # Errors
     /// [`super::Error`].
-    pub fn is_queued(&self, event: &EventId) -> Result<bool> {
-        Ok(self.query_one("SELECT 1 FROM outbox WHERE event = ?", [event], |_| Ok(()))?.is_some())
+    pub fn queued(&self, event: &EventId) -> Result<Option<Outgoing>> {
+        self.query_one(&format!("SELECT {COLUMNS} FROM outbox WHERE event = ?"), [event], read)
+    }
+
+    /// Whether a message waits for a relay.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn is_posted(&self, message: &MessageId) -> Result<bool> {
+        Ok(self.query_one("SELECT 1 FROM outbox WHERE message = ?", [message], |_| Ok(()))?.is_some())
     }
 
     /// Everything that no relay took yet, in order.
@@ -55,25 +90,15 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn outbox(&self) -> Result<Vec<Outgoing>> {
-        let sql = "SELECT event, kind, created_at, json, call, message FROM outbox ORDER BY row";
-        self.query_all(sql, [], |row| {
-            Ok(Outgoing {
-                event: row.get(0)?,
-                kind: row.get(1)?,
-                created_at: row.get(2)?,
-                json: row.get(3)?,
-                call: row.get(4)?,
-                message: row.get(5)?,
-            })
-        })
+        self.query_all(&format!("SELECT {COLUMNS} FROM outbox ORDER BY row"), [], read)
     }
 
-    /// How many messages wait for a relay.
+    /// How many messages wait: for a relay, or for a peer to have them.
     ///
     /// # Errors
     /// [`super::Error`].
     pub fn outbox_count(&self) -> Result<u64> {
-        self.count("SELECT count(*) FROM outbox WHERE message IS NOT NULL", [])
+        self.count("SELECT count(*) FROM messages WHERE state = 'queued'", [])
     }
 
     /// Notes that an event is handled. `false` if it was before.

@@ -7,7 +7,8 @@ use rusqlite::Connection;
 use super::{Error, Result, wrap};
 
 /// Migration `n` brings a database of version `n` to version `n + 1`, in one transaction.
-const MIGRATIONS: &[&str] = &[r#"
+const MIGRATIONS: &[&str] = &[
+    r#"
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
 -- (peer, room) is the call on the wire; `id` is ours.
@@ -136,7 +137,74 @@ CREATE TABLE tickets (
     expires_at INTEGER NOT NULL,
     taken INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-"#];
+"#,
+    r#"
+-- What only calls of the v2 dialect have. Keys of a session are never here.
+CREATE TABLE lines (
+    call BLOB PRIMARY KEY REFERENCES calls (id),
+    generation INTEGER NOT NULL,
+    -- The peer's offer that rings or was taken last: the rumor's id, and the signal as JSON.
+    rumor BLOB,
+    offer TEXT,
+    -- Of the delivery machine.
+    next_file INTEGER NOT NULL DEFAULT 2,
+    ended INTEGER NOT NULL DEFAULT 0,
+    peer_end TEXT,
+    -- The delivery machine is done: what was to be said is said, or has gone another way.
+    closed INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+CREATE INDEX lines_open ON lines (call) WHERE closed = 0;
+
+-- Other names of a call on the wire: of a ring that did not survive.
+CREATE TABLE aliases (
+    peer BLOB NOT NULL, room TEXT NOT NULL, call BLOB NOT NULL REFERENCES calls (id), PRIMARY KEY (peer, room)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX aliases_by_call ON aliases (call);
+
+-- Signals that were handled: relays keep them for days.
+CREATE TABLE signals (
+    peer BLOB NOT NULL, shared BLOB NOT NULL, type TEXT NOT NULL, generation INTEGER NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (peer, shared, type, generation)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX signals_by_time ON signals (at);
+
+-- Streams of the delivery machine: ours, the seq of the next entry; the peer's, the first that was not surfaced.
+CREATE TABLE streams (
+    call BLOB NOT NULL, outgoing INTEGER NOT NULL, stream INTEGER NOT NULL, next INTEGER NOT NULL,
+    PRIMARY KEY (call, outgoing, stream)
+) STRICT, WITHOUT ROWID;
+
+-- Entries of ours that the peer may not have, and of the peer's that came before their turn. The bytes of a file of
+-- ours are not kept here twice: they are read from its copy again.
+CREATE TABLE entries (
+    call BLOB NOT NULL, outgoing INTEGER NOT NULL, stream INTEGER NOT NULL, seq INTEGER NOT NULL,
+    kind INTEGER NOT NULL, id BLOB NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (call, outgoing, stream, seq)
+) STRICT;
+
+-- Files under way in v2 calls.
+CREATE TABLE transfers (
+    call BLOB NOT NULL, outgoing INTEGER NOT NULL, message BLOB NOT NULL,
+    stream INTEGER NOT NULL, name TEXT NOT NULL, mime TEXT NOT NULL, size INTEGER NOT NULL, sha256 BLOB NOT NULL,
+    -- Bytes handed to the delivery machine, or received.
+    done INTEGER NOT NULL DEFAULT 0,
+    accepted INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (call, outgoing, message)
+) STRICT, WITHOUT ROWID;
+
+-- Keys that have shown v2, and where they read their wraps (JSON).
+CREATE TABLE peers (
+    key BLOB PRIMARY KEY, inbox TEXT NOT NULL, work INTEGER NOT NULL DEFAULT 0, at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX peers_by_time ON peers (at);
+
+-- Where an event goes, as JSON; null is every relay of the identity.
+ALTER TABLE outbox ADD COLUMN relays TEXT;
+CREATE INDEX outbox_by_message ON outbox (message);
+CREATE INDEX messages_mail ON messages (peer) WHERE call IS NULL;
+CREATE INDEX messages_queued ON messages (row) WHERE state = 'queued';
+"#,
+];
 
 /// Brings the database to this program's version, one transaction a step.
 pub(super) fn migrate(db: &mut Connection, path: &Path) -> Result<()> {

@@ -219,6 +219,7 @@ fn what_is_queued_leaves_once_and_cursors_never_go_back() {
         json: "{}".into(),
         call: Hex([1; 8]),
         message: Some(Hex([1; 16])),
+        relays: None,
     };
     store.enqueue(&out).unwrap();
     assert_eq!(store.outbox().unwrap(), [out]);

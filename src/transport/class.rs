@@ -56,9 +56,10 @@ impl Class {
     }
 
     /// Whether something that a relay does not serve is missed for good: whoever sent a frame sends what was in it
-    /// again.
+    /// again, and who is online announces it again within two minutes. (Announcements replace each other while they
+    /// are read page by page, which looks like a gap.)
     pub(super) const fn has_gaps(self) -> bool {
-        !matches!(self, Self::Session)
+        matches!(self, Self::Direct | Self::Wrap)
     }
 
     /// The largest event of this class that is looked at. Deployed agents send files of up to 147 kB, which is

@@ -330,6 +330,7 @@ mod tests {
             content: "{}",
             expires: NOW + 300,
             unlisted: false,
+            version: None,
         };
         event(&presence::sign(agent, &announcement, NOW).unwrap())
     }

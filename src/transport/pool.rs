@@ -171,6 +171,11 @@ impl Pool {
         }))
     }
 
+    /// Whether any of the meeting relays is connected.
+    pub fn is_connected(&self) -> bool {
+        self.links.iter().any(|(link, _)| link.role.meets() && link.desk().status.connected)
+    }
+
     /// What each link threw away.
     pub fn counters(&self) -> Vec<(RelayId, Counters)> {
         self.links.iter().map(|(link, _)| (link.relay.clone(), link.desk().counters)).collect()

@@ -29,6 +29,8 @@ pub struct Announcement<'a> {
     pub expires: u64,
     /// Leaves out every `t` tag: only who knows the key finds the agent.
     pub unlisted: bool,
+    /// The best dialect that the agent speaks; becomes the `v` tag. Whoever shows it is held to it.
+    pub version: Option<u32>,
 }
 
 /// Signs an announcement.
@@ -45,6 +47,7 @@ pub fn sign(
         tags.extend(topics());
         tags.extend(announcement.capabilities.iter().map(|name| tag("t", [format!("cap:{name}")])));
     }
+    tags.extend(announcement.version.map(|version| tag("v", [version.to_string()])));
     tags.push(tag("expiration", [announcement.expires.to_string()]));
     finish(identity, KIND, announcement.content, tags, created_at)
 }
@@ -123,6 +126,7 @@ mod tests {
             content: "{}",
             expires: NOW + 300,
             unlisted: false,
+            version: None,
         };
         let listed = sign(&identity, &announcement, NOW).unwrap();
         assert_eq!(
@@ -162,6 +166,7 @@ mod tests {
             content: &content,
             expires: NOW,
             unlisted: false,
+            version: None,
         };
         assert!(matches!(sign(&Identity::generate(), &announcement, NOW), Err(SealError::TooLarge { .. })));
     }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::super::clock::{fresh, fresh_room};
 use super::super::core::{Answer, Attempt, Core, Fault, Topic};
+use super::super::v2::{Dialect, nowhere};
 use super::super::views::as_stored;
 use super::{deadline, is_over};
 use crate::api::{CallReply, EndReply, Error, ErrorKind};
 use crate::proto::call::{Call, Place, Refused};
 use crate::proto::legacy::TOPIC_LIMIT;
-use crate::proto::{CallId, CallState, Direction, EndReason, Millis};
+use crate::proto::{CallId, CallState, Direction, EndReason, Millis, Protocol};
 use crate::store::StoredCall;
 
 /// How long after a start a command waits for the first relay, and for agents that are started together with this
@@ -54,10 +55,20 @@ impl Core {
             let hint = format!("to call it all the same: p2p-comm contacts unblock {}", found.key);
             return Err(Error::new(ErrorKind::Blocked, "you have blocked this agent", hint).into());
         }
+        let protocol = match self.dialect(&found.key, false, attempt)? {
+            Err(wait) => return Ok(wait),
+            Ok(Dialect::V2) => Protocol::V2,
+            Ok(Dialect::Legacy) => Protocol::Legacy,
+            Ok(Dialect::Unknown) => return Err(nowhere(&found.key).into()),
+        };
         let id: CallId = fresh();
         let place = Place {
             id,
-            room: fresh_room(),
+            room: match protocol {
+                Protocol::V2 => fresh::<16>().to_string(),
+                Protocol::Legacy => fresh_room(),
+            },
+            protocol,
             peer: found.key,
             agent_id: found.agent_id,
             agent_name: found.name,
@@ -168,6 +179,9 @@ impl Core {
         self.restore_call(&id)?.ok_or_else(|| unknown_call(&id))?;
         let changed = self.board.hang_up(&id, now).map_err(|refused| refusal(&refused))?;
         self.settle(now)?;
+        if changed {
+            self.end_talk(&id, now)?;
+        }
         let stored = self.stored(&id)?;
         let transcript = self.transcript(&stored, now)?;
         Ok(EndReply { call: self.call_view(&stored), already: !changed, transcript }.into())

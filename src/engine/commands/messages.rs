@@ -3,12 +3,17 @@
 use super::super::clock::fresh;
 use super::super::core::{Answer, Attempt, Core, Fault, Topic};
 use super::super::files;
+use super::super::v2::{Dialect, FILE_LIMIT as FILE_LIMIT_V2, nowhere};
 use super::super::views::{message_view, message_views};
+use super::calls::relays_unreachable;
 use super::{deadline, is_over};
 use crate::api::{self, Error, ErrorKind, MessageReply, Messages};
 use crate::proto::call::{Call, Content};
 use crate::proto::legacy::FILE_LIMIT;
-use crate::proto::{CallId, CallState, MessageId, MessageState, Millis, Protocol, Sender, safe_file_name};
+use crate::proto::{
+    CallId, CallState, MessageId, MessageKind, MessageState, Millis, Protocol, PublicKey, Sender,
+    safe_file_name, v2,
+};
 use crate::store::{NewMessage, StoredMessage};
 
 /// Most messages that one command reads.
@@ -29,8 +34,9 @@ impl Core {
         to: Option<&str>,
         client_id: Option<MessageId>,
         wait: Option<MessageState>,
-        now: Millis,
+        attempt: Attempt,
     ) -> Result<Answer, Fault> {
+        let now = attempt.now;
         if let Some(id) = client_id
             && let Some(stored) = self.store.my_message(&id)?
         {
@@ -44,13 +50,24 @@ impl Core {
             )
             .into());
         }
+        self.check_secret(text.as_bytes())?;
+        let id = client_id.unwrap_or_else(fresh);
         let call = match to {
-            Some(agent) => self.connected_with(agent, now)?,
+            Some(agent) => {
+                let found = match self.find_agent(agent, now) {
+                    Err(Fault::Api(error)) if error.kind == ErrorKind::UnknownAgent => {
+                        return self.patiently(attempt, || error);
+                    }
+                    found => found?,
+                };
+                match self.connected_with(&found.key)? {
+                    Some(call) => call,
+                    None => return self.send_mail(&found.key, id, text, wait, attempt),
+                }
+            }
             None => self.connected(call)?,
         };
-        self.check_secret(text.as_bytes())?;
-        check_wait(&call, wait)?;
-        let id = client_id.unwrap_or_else(fresh);
+        check_wait(Some(call.protocol), wait)?;
         self.say(&call, id, Content::Text(text.to_owned()), text, None, now)
     }
 
@@ -62,6 +79,10 @@ impl Core {
         now: Millis,
     ) -> Result<Answer, Fault> {
         let call = self.connected(call)?;
+        let limit = match call.protocol {
+            Protocol::V2 => FILE_LIMIT_V2,
+            Protocol::Legacy => FILE_LIMIT,
+        };
         let (bytes, path) = match (source.content, source.path) {
             (Some(content), None) => {
                 let bytes = files::decode(content).map_err(|error| {
@@ -71,13 +92,13 @@ impl Core {
                         "encode it (base64 -w0 FILE), or give the file itself: --path FILE",
                     )
                 })?;
-                if bytes.len() > FILE_LIMIT {
-                    return Err(files::too_large(bytes.len() as u64, FILE_LIMIT).into());
+                if bytes.len() > limit {
+                    return Err(files::too_large(bytes.len() as u64, limit).into());
                 }
                 (bytes, None)
             }
             (None, Some(path)) => {
-                let (path, bytes) = files::load(&self.home, path, FILE_LIMIT)?;
+                let (path, bytes) = files::load(&self.home, path, limit)?;
                 (bytes, Some(path))
             }
             _ => {
@@ -96,6 +117,11 @@ impl Core {
             sha256: files::sha256(&bytes),
             path: path.map(|path| path.to_string_lossy().into_owned()),
         };
+        if call.protocol == Protocol::V2 {
+            let id = fresh();
+            self.send_in_talk(&call, id, &file, &bytes, now)?;
+            return self.said(&call, id, MessageKind::File, &name, Some(&file), now);
+        }
         let content = Content::File { name: name.clone(), mime, bytes: files::encode(&bytes) };
         self.say(&call, fresh(), content, &name, Some(&file), now)
     }
@@ -110,9 +136,48 @@ impl Core {
         file: Option<&api::File>,
         now: Millis,
     ) -> Result<Answer, Fault> {
-        self.check_pace(now)?;
         let kind = content.kind();
-        let seq = self.board.say(&call.id, id, content)?;
+        match (call.protocol, &content) {
+            (Protocol::Legacy, _) => {
+                self.check_pace(now)?;
+                let seq = self.board.say(&call.id, id, content)?;
+                return self.written(call, id, kind, text, file, seq, now);
+            }
+            (Protocol::V2, Content::Escalation(question)) => {
+                self.say_in_talk(call, id, &v2::body::Content::Escalation(question.clone()), now)?;
+            }
+            (Protocol::V2, _) => {
+                self.say_in_talk(call, id, &v2::body::Content::Text(text.to_owned()), now)?;
+            }
+        }
+        self.said(call, id, kind, text, file, now)
+    }
+
+    /// Numbers what a delivery machine has taken, and writes it down.
+    fn said(
+        &mut self,
+        call: &Call,
+        id: MessageId,
+        kind: MessageKind,
+        text: &str,
+        file: Option<&api::File>,
+        now: Millis,
+    ) -> Result<Answer, Fault> {
+        let seq = self.board.say(&call.id, id, Content::Text(String::new()))?;
+        self.written(call, id, kind, text, file, seq, now)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the columns of one row")]
+    fn written(
+        &mut self,
+        call: &Call,
+        id: MessageId,
+        kind: MessageKind,
+        text: &str,
+        file: Option<&api::File>,
+        seq: u64,
+        now: Millis,
+    ) -> Result<Answer, Fault> {
         let message = NewMessage {
             message: id,
             call: Some(call.id),
@@ -132,18 +197,45 @@ impl Core {
     }
 
     /// The connected call with an agent.
-    fn connected_with(&mut self, agent: &str, now: Millis) -> Result<Call, Fault> {
-        let found = self.find_agent(agent, now)?;
-        let connected = |call: &Call| call.peer == found.key && call.state() == CallState::Connected;
+    fn connected_with(&mut self, key: &PublicKey) -> Result<Option<Call>, Fault> {
+        let connected = |call: &Call| call.peer == *key && call.state() == CallState::Connected;
         match self.only(connected)? {
-            Some(id) => self.connected(Some(&id)),
-            None => Err(Error::new(
-                ErrorKind::NoActiveCall,
-                "no call with this agent is connected, and the legacy dialect carries messages only in calls",
-                format!("call it first: p2p-comm call {}", found.key),
-            )
-            .into()),
+            Some(id) => Ok(Some(self.connected(Some(&id))?)),
+            None => Ok(None),
         }
+    }
+
+    /// Says something to an agent without a call.
+    fn send_mail(
+        &mut self,
+        key: &PublicKey,
+        id: MessageId,
+        text: &str,
+        wait: Option<MessageState>,
+        attempt: Attempt,
+    ) -> Result<Answer, Fault> {
+        check_wait(None, wait)?;
+        if *key == self.me.key {
+            let hint = "send it to another agent: p2p-comm list";
+            return Err(Error::new(ErrorKind::InvalidValue, "this is your own agent", hint).into());
+        }
+        match self.dialect(key, true, attempt)? {
+            Err(wait) => return Ok(wait),
+            Ok(Dialect::V2) => {}
+            Ok(Dialect::Legacy) => {
+                return Err(Error::new(
+                    ErrorKind::NoActiveCall,
+                    "no call with this agent is connected, and the legacy dialect carries messages only in calls",
+                    format!("call it first: p2p-comm call {key}"),
+                )
+                .into());
+            }
+            Ok(Dialect::Unknown) if !self.is_connected() => return Err(relays_unreachable().into()),
+            Ok(Dialect::Unknown) => return Err(nowhere(key).into()),
+        }
+        let message = self.mail(key, id, text, attempt.now)?;
+        let stored = StoredMessage { row: 0, message, reason: None, read: false };
+        Ok(Answer::Now(message_view(&stored).into()))
     }
 
     /// The agent's own secret key leaves this machine in no message and no file.
@@ -168,9 +260,11 @@ impl Core {
                 "see: p2p-comm messages",
             )
         })?;
-        if let Some(call) = stored.message.call {
-            check_wait(&self.stored(&call)?.call, Some(state))?;
-        }
+        let protocol = match stored.message.call {
+            Some(call) => Some(self.stored(&call)?.call.protocol),
+            None => None,
+        };
+        check_wait(protocol, Some(state))?;
         let reached = stored.message.state >= state;
         if !reached && !is_over(attempt, timeout_s) {
             return Ok(Answer::Wait { until: deadline(attempt.since, timeout_s), topic: Topic::Journal });
@@ -192,11 +286,17 @@ impl Core {
     }
 }
 
-/// What no peer of this dialect ever tells cannot be waited for.
-fn check_wait(call: &Call, wait: Option<MessageState>) -> Result<(), Fault> {
+/// What no peer of this dialect ever tells cannot be waited for; outside of calls nobody tells it.
+fn check_wait(protocol: Option<Protocol>, wait: Option<MessageState>) -> Result<(), Fault> {
     match wait {
         None | Some(MessageState::Queued | MessageState::Relayed) => Ok(()),
-        Some(MessageState::Delivered | MessageState::Read) if call.protocol == Protocol::V2 => Ok(()),
+        Some(MessageState::Delivered | MessageState::Read) if protocol == Some(Protocol::V2) => Ok(()),
+        Some(MessageState::Delivered | MessageState::Read) if protocol.is_none() => Err(Error::new(
+            ErrorKind::InvalidValue,
+            "outside of a call nobody acknowledges a message: a relay taking it is all that can be known",
+            "use --wait=relayed, or call the agent first; nothing was sent",
+        )
+        .into()),
         Some(MessageState::Delivered | MessageState::Read) => Err(Error::new(
             ErrorKind::InvalidValue,
             "this call is in the legacy dialect, which knows no receipts: a relay taking the message is all that can be known",

@@ -31,7 +31,7 @@ impl Core {
                 self.answer(call.as_ref(), *accept, reason, attempt.now)
             }
             Command::Send { text, call, to, client_id, wait } => {
-                self.send(text, call.as_ref(), to.as_deref(), *client_id, *wait, attempt.now)
+                self.send(text, call.as_ref(), to.as_deref(), *client_id, *wait, attempt)
             }
             Command::SendFile { name, content, path, mime, call } => {
                 let source = messages::Source {
@@ -61,7 +61,7 @@ impl Core {
             Command::Messages { call, unread, limit } => self.messages(call.as_ref(), *unread, *limit),
             Command::MarkRead { messages } => {
                 for message in messages {
-                    self.store.mark_read(message, attempt.now)?;
+                    self.mark_read(message, attempt.now)?;
                 }
                 Ok(done(attempt))
             }

@@ -13,9 +13,9 @@ use crate::api::{
     Time, WaitReply,
 };
 use crate::proto::presence::Entry;
-use crate::proto::{CallId, EventKind, Millis};
-use crate::store::Filter;
-use crate::transport::{Class, npub};
+use crate::proto::{CallId, EventKind, MessageId, Millis};
+use crate::store::{self, Filter};
+use crate::transport::{Class, joined, npub};
 
 /// A look at who is online is fresh for this long: presence comes live besides.
 const FRESH: Duration = Duration::from_secs(10);
@@ -28,7 +28,8 @@ const CALLS_LIMIT: usize = 10_000;
 
 impl Core {
     pub(in super::super) fn status(&mut self) -> Result<Answer, Fault> {
-        let relays = self.pool.status();
+        let connected = self.is_connected();
+        let relays = joined(self.pool.status(), self.sessions.status());
         let live = self.store.live_calls()?;
         Ok(Status {
             agent: AgentSelf {
@@ -44,9 +45,9 @@ impl Core {
                 pid: std::process::id(),
                 uptime_s: self.started.elapsed().as_secs_f64(),
             },
-            connected: relays.iter().any(|relay| relay.connected),
+            connected,
             relays,
-            clock_offset_s: None,
+            clock_offset_s: self.pool.clock().offset_s,
             calls: self.call_views(&live),
             unread: self.store.unread_count()?,
             outbox: OutboxCount { queued: self.store.outbox_count()?, failed: self.store.failed_count()? },
@@ -194,7 +195,7 @@ impl Core {
         if let Some(row) = entry.event.message
             && let Some(stored) = self.store.message_at(row)?
         {
-            self.store.mark_read(&stored.message.message, now)?;
+            self.mark_read(&stored.message.message, now)?;
         }
         // Looking over the journal without a place of one's own takes nothing out of the inbox but messages.
         let Some(consumer) = consumer else { return Ok(api::Done { at: Time(now) }.into()) };
@@ -209,6 +210,14 @@ impl Core {
             self.store.save_ticket(&stored)?;
         }
         Ok(api::Done { at: Time(now) }.into())
+    }
+
+    /// A message was taken: a peer that can be told is told.
+    pub(super) fn mark_read(&mut self, message: &MessageId, now: Millis) -> Result<(), store::Error> {
+        match self.store.mark_read(message, now)? {
+            Some(call) => self.say_read(&call, *message, now),
+            None => Ok(()),
+        }
     }
 
     pub(in super::super) fn whole_call(

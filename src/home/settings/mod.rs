@@ -15,6 +15,11 @@ use crate::api::{Error, ErrorKind};
 
 /// Where agents meet unless told otherwise (docs/protocol.md, section 7).
 pub const DEFAULT_RELAYS: [&str; 3] = ["wss://nos.lol", "wss://relay.primal.net", "wss://nostr.mom"];
+/// Where agents of the default relays read their wraps: two that hand them out to their receiver only, and one where
+/// everybody is (docs/protocol.md, section 4).
+const DEFAULT_INBOX: [&str; 3] = ["wss://auth.nostr1.com", "wss://relay.ditto.pub", "wss://nos.lol"];
+/// Most inbox relays: NIP-17 asks for one to three.
+const INBOX_LIMIT: usize = 3;
 /// How long a call rings: what deployed agents wait before they give up (docs/protocol.md, section 3).
 pub const DEFAULT_RING_TIME_S: u64 = 60;
 /// How many calls may be up at once; the next caller hears that we are busy (docs/protocol.md, section 10).
@@ -55,6 +60,16 @@ impl Default for Settings {
             audit_log: None,
             ring_time_s: DEFAULT_RING_TIME_S,
             max_calls: DEFAULT_CALLS_LIMIT as usize,
+        }
+    }
+}
+
+impl Settings {
+    /// Where wraps to this agent are read. Relays that the user chooses have every role.
+    pub fn inbox_relays(&self) -> Vec<String> {
+        match self.relays == DEFAULT_RELAYS {
+            true => DEFAULT_INBOX.map(String::from).to_vec(),
+            false => self.relays.iter().take(INBOX_LIMIT).cloned().collect(),
         }
     }
 }

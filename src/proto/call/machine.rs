@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{CLOSING_TIME, Entry, HELD_LIMIT, Handled, Output, REORDER_TIME};
+use super::signals::{Line, Signalled};
+use super::{CLOSING_TIME, Entry, HELD_LIMIT, HELD_LIMIT_V2, Handled, Output, REORDER_TIME};
 use crate::proto::legacy::{Body, Payload};
 use crate::proto::{
     CallId, CallState, Direction, EndReason, EventKind, MessageId, Millis, Protocol, PublicKey,
 };
 
-/// What `end_call` says when one of ours takes a ring back because its time is over.
-const NO_ANSWER: &str = "no-answer";
+/// What the caller says when one of ours takes a ring back because its time is over.
+pub(super) const NO_ANSWER: &str = "no-answer";
 
 /// Everything about a call that outlives a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct Call {
     pub id: CallId,
     /// The other end.
     pub peer: PublicKey,
-    /// The room, chosen by the caller: (peer, room) is the call on the wire.
+    /// The room, chosen by the caller: (peer, room) is the call on the wire. In v2, the shared call id in hex.
     pub room: String,
     /// Who placed it.
     pub direction: Direction,
@@ -60,6 +61,38 @@ pub struct Ended {
 }
 
 impl Call {
+    /// A v2 call as it begins.
+    #[expect(clippy::too_many_arguments, reason = "the fields that differ between calls that begin")]
+    pub(super) fn ringing(
+        id: CallId,
+        peer: PublicKey,
+        room: String,
+        direction: Direction,
+        (agent_id, agent_name): (String, String),
+        topic: String,
+        started_at: Millis,
+        ring_until: Millis,
+    ) -> Self {
+        Self {
+            id,
+            peer,
+            room,
+            direction,
+            protocol: Protocol::V2,
+            agent_id,
+            agent_name,
+            topic,
+            started_at,
+            ring_until,
+            connected_at: None,
+            ended: None,
+            next_out: 1,
+            next_in: 1,
+            closing: None,
+            gap_until: None,
+        }
+    }
+
     /// Where it is in its life.
     pub fn state(&self) -> CallState {
         match (&self.ended, self.connected_at) {
@@ -102,6 +135,8 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct Machine {
     pub(super) call: Call,
+    /// Only calls of the v2 dialect have one.
+    pub(super) line: Option<Line>,
     /// Numbered entries that came before their turn.
     held: BTreeMap<u64, MessageId>,
     /// Entries without a number that came before the answer, in the order of arrival.
@@ -114,7 +149,7 @@ pub(super) type Outputs = VecDeque<Output>;
 impl Machine {
     /// A call as it was persisted, with the entries that were held back.
     pub(super) fn new(call: Call, held_back: impl IntoIterator<Item = (MessageId, Option<u64>)>) -> Self {
-        let mut machine = Self { call, held: BTreeMap::new(), early: Vec::new() };
+        let mut machine = Self { call, line: None, held: BTreeMap::new(), early: Vec::new() };
         for (message, seq) in held_back {
             match seq {
                 Some(seq) => _ = machine.held.insert(seq, message),
@@ -139,14 +174,15 @@ impl Machine {
         let ring = (self.call.state() == CallState::Ringing).then_some((self.call.ring_until, "ring"));
         let closing = self.call.closing.filter(|_| self.call.ended.is_none()).map(|(_, at)| (at, "closing"));
         let gap = self.call.gap_until.map(|at| (at, "reorder"));
-        [ring, closing, gap].into_iter().flatten().min()
+        let again = self.line.as_ref().and_then(Line::poll_again).map(|at| (at, "signal"));
+        [ring, closing, gap, again].into_iter().flatten().min()
     }
 
-    fn save(&self, out: &mut Outputs) {
+    pub(super) fn save(&self, out: &mut Outputs) {
         out.push_back(Output::Save(self.call.id));
     }
 
-    fn event(&self, kind: EventKind, own: bool, out: &mut Outputs) {
+    pub(super) fn event(&self, kind: EventKind, own: bool, out: &mut Outputs) {
         out.push_back(Output::Event { call: self.call.id, kind, own });
     }
 
@@ -203,6 +239,9 @@ impl Machine {
         };
         self.call.ended = Some(Ended { at: now, reason, words: words.filter(|words| !words.is_empty()) });
         self.call.closing = None;
+        if let Some(line) = &mut self.line {
+            line.rest();
+        }
         if !answered {
             self.call.gap_until = None;
             for message in std::mem::take(&mut self.held).into_values().chain(std::mem::take(&mut self.early))
@@ -242,7 +281,8 @@ impl Machine {
     }
 
     fn hold(&mut self, entry: Entry, now: Millis, out: &mut Outputs) -> Handled {
-        if self.held.len() + self.early.len() >= HELD_LIMIT {
+        let limit = if self.line.is_some() { HELD_LIMIT_V2 } else { HELD_LIMIT };
+        if self.held.len() + self.early.len() >= limit {
             if self.call.state() == CallState::Ringing {
                 return Handled::Dropped("too many messages before the answer");
             }
@@ -331,6 +371,7 @@ impl Machine {
 
     /// Carries out what is due.
     pub(super) fn handle_timeout(&mut self, origin: &str, tell: bool, now: Millis, out: &mut Outputs) {
+        self.handle_again(now, out);
         if self.call.gap_until.is_some_and(|at| at <= now) {
             self.skip_gap(now, out);
             self.save(out);
@@ -342,8 +383,13 @@ impl Machine {
             self.end(EndReason::Completed, None, false, now, out);
         } else if self.call.state() == CallState::Ringing && self.call.ring_until <= now {
             self.end(EndReason::NoAnswer, None, false, now, out);
-            if self.call.direction == Direction::Out && tell {
-                self.transmit_end(origin, NO_ANSWER, out);
+            match (self.call.direction, self.call.protocol) {
+                (Direction::Out, Protocol::V2) => {
+                    let signal = Signalled::Cancel { reason: NO_ANSWER.into() };
+                    out.push_back(Output::Signal { call: self.call.id, signal });
+                }
+                (Direction::Out, Protocol::Legacy) if tell => self.transmit_end(origin, NO_ANSWER, out),
+                _ => {}
             }
         }
     }

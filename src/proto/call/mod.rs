@@ -1,4 +1,5 @@
-//! The call machine of the legacy dialect: one [`Machine`] a call, all of them on a [`Switchboard`].
+//! The call machine of both dialects: one [`Machine`] a call, all of them on a [`Switchboard`]. What is peculiar to the
+//! legacy dialect's payloads is in `switchboard`, to the signals of v2 in `signals`; the names below are legacy's.
 //!
 //! ```text
 //!            place                    ┌──────────────── ring time over ──► ended: no-answer
@@ -23,6 +24,7 @@
 //! * Everything to be persisted comes out before the transmission or the event that depends on it.
 
 mod machine;
+mod signals;
 mod switchboard;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ mod tests;
 use std::time::Duration;
 
 pub use machine::{Call, Ended, Machine, Refused};
+pub use signals::{Line, Signalled, Standing};
 pub use switchboard::{Limits, Myself, Place, Switchboard};
 
 use super::legacy::Payload;
@@ -51,6 +54,9 @@ pub const REORDER_TIME: Duration = Duration::from_secs(30);
 pub const CLOSING_TIME: Duration = Duration::from_secs(10);
 /// Most entries held back a call, for their order or for its answer. Honest peers stay far below.
 pub const HELD_LIMIT: usize = 256;
+/// The same in v2, where only mail is held back: what a whole queue of the peer's comes to, which relays hand out in
+/// no order at all.
+pub const HELD_LIMIT_V2: usize = super::v2::delivery::QUEUE_ENTRIES;
 
 /// Something a peer said in a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +87,8 @@ pub enum Content {
     },
     /// The peer asks its owner.
     Escalation(String),
+    /// The peer tells what its owner decided. A peer's words, like all of them.
+    OwnerSaid(String),
 }
 
 impl Content {
@@ -90,6 +98,7 @@ impl Content {
             Self::Text(_) => MessageKind::Text,
             Self::File { .. } => MessageKind::File,
             Self::Escalation(_) => MessageKind::Escalation,
+            Self::OwnerSaid(_) => MessageKind::System,
         }
     }
 }
@@ -130,6 +139,20 @@ pub enum Output {
         to: PublicKey,
         /// What it says.
         payload: Payload,
+    },
+    /// Seal, wrap, send: a signal of the v2 dialect. What needs keys is added outside.
+    Signal {
+        /// The call.
+        call: CallId,
+        /// What it says.
+        signal: Signalled,
+    },
+    /// Persist that the peer knows the call by this name too.
+    Alias {
+        /// The call.
+        call: CallId,
+        /// The other name.
+        room: String,
     },
     /// Persist an event, and wake whoever waits for it.
     Event {

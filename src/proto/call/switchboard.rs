@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::machine::{Call, Machine, Outputs, Refused};
+use super::signals::Signalled;
 use super::{Content, Entry, Handled, MAX_CALLS, Output, RING_GRACE, RING_TIME};
 use crate::proto::legacy::{Body, PLAINTEXT_LIMIT, Payload};
 use crate::proto::{
@@ -55,8 +56,10 @@ impl Default for Limits {
 pub struct Place {
     /// The id that it gets in this home.
     pub id: CallId,
-    /// The room, a fresh UUID.
+    /// Its name on the wire: a fresh UUID in legacy, 16 fresh bytes in hex in v2.
     pub room: String,
+    /// The dialect.
+    pub protocol: Protocol,
     /// Who is called.
     pub peer: PublicKey,
     /// Its agent id, as far as it is known.
@@ -70,13 +73,13 @@ pub struct Place {
 /// The live calls, and ended ones for as long as something in them waits.
 #[derive(Debug)]
 pub struct Switchboard {
-    me: Myself,
-    limits: Limits,
-    calls: BTreeMap<CallId, Machine>,
-    rooms: BTreeMap<(PublicKey, String), CallId>,
+    pub(super) me: Myself,
+    pub(super) limits: Limits,
+    pub(super) calls: BTreeMap<CallId, Machine>,
+    pub(super) rooms: BTreeMap<(PublicKey, String), CallId>,
     /// Rings taken back before they came: a relay hands out in any order.
     taken_back: VecDeque<(PublicKey, String)>,
-    outputs: Outputs,
+    pub(super) outputs: Outputs,
 }
 
 impl Switchboard {
@@ -109,8 +112,22 @@ impl Switchboard {
         self.calls.values().map(Machine::call).filter(|call| call.state() != CallState::Ended)
     }
 
-    fn live_with(&self, peer: &PublicKey) -> impl Iterator<Item = &Call> {
+    pub(super) fn live_with(&self, peer: &PublicKey) -> impl Iterator<Item = &Call> {
         self.live().filter(move |call| call.peer == *peer)
+    }
+
+    /// What is said in the legacy dialect touches only calls of that dialect.
+    fn legacy_with(&self, peer: &PublicKey) -> impl Iterator<Item = &Call> {
+        self.live_with(peer).filter(|call| call.protocol == Protocol::Legacy)
+    }
+
+    pub(super) fn take_back(&mut self, place: (PublicKey, String)) {
+        self.taken_back.truncate(TAKEN_BACK_LIMIT - 1);
+        self.taken_back.push_front(place);
+    }
+
+    pub(super) fn was_taken_back(&self, place: &(PublicKey, String)) -> bool {
+        self.taken_back.contains(place)
     }
 
     // ---- restoring ----
@@ -161,11 +178,13 @@ impl Switchboard {
         let place = (*from, room);
         let Some(machine) = self.rooms.get(&place).and_then(|id| self.calls.get_mut(id)) else {
             if matches!(body, Body::EndCall { .. }) {
-                self.taken_back.truncate(TAKEN_BACK_LIMIT - 1);
-                self.taken_back.push_front(place);
+                self.take_back(place);
             }
             return Handled::Dropped("no call of this key has this room");
         };
+        if machine.call.protocol != Protocol::Legacy {
+            return Handled::Dropped("a call of another dialect has this room");
+        }
         let content = match body {
             Body::CallAccepted { agent_id, agent_name, replaces } => {
                 let call = machine.call.id;
@@ -210,7 +229,7 @@ impl Switchboard {
             return Handled::Dropped("this call is known already");
         }
         let ring_until = at.min(now) + self.limits.ring_time + RING_GRACE;
-        let mine = self.live_with(from).find(|call| call.direction == Direction::Out).cloned();
+        let mine = self.legacy_with(from).find(|call| call.direction == Direction::Out).cloned();
         if let Some(mine) = mine.filter(|call| call.state() == CallState::Ringing && ring_until > now) {
             return self.handle_glare(&mine, room, (agent_id, agent_name), now);
         }
@@ -218,7 +237,7 @@ impl Switchboard {
         for call in self.ringing_with(from) {
             self.end_quietly(&call, EndReason::Cancelled, now);
         }
-        let taken_back = self.taken_back.contains(&(*from, room.clone()));
+        let taken_back = self.was_taken_back(&(*from, room.clone()));
         let busy = self.live().count() >= self.limits.max_calls;
         let call = Call {
             id: fresh,
@@ -282,7 +301,7 @@ impl Switchboard {
         if call.direction != Direction::Out {
             return Handled::Dropped("acceptance of a call that we did not place");
         }
-        let alone = self.live_with(&call.peer).count() == 0;
+        let alone = self.legacy_with(&call.peer).count() == 0;
         let Some(machine) = self.calls.get_mut(&id) else { return Handled::Dropped("no such call") };
         match call.state() {
             CallState::Connected => Handled::Dropped("the call is connected already"),
@@ -307,7 +326,7 @@ impl Switchboard {
     }
 
     fn ringing_with(&self, peer: &PublicKey) -> Vec<CallId> {
-        self.live_with(peer)
+        self.legacy_with(peer)
             .filter(|call| call.direction == Direction::In && call.state() == CallState::Ringing)
             .map(|call| call.id)
             .collect()
@@ -317,7 +336,7 @@ impl Switchboard {
     /// hit the call that has just begun.
     fn end_others(&mut self, connected: &Call, now: Millis) {
         let others: Vec<_> =
-            self.live_with(&connected.peer).filter(|call| call.id != connected.id).cloned().collect();
+            self.legacy_with(&connected.peer).filter(|call| call.id != connected.id).cloned().collect();
         for other in others {
             let reason =
                 if other.state() == CallState::Ringing { EndReason::Cancelled } else { EndReason::Lost };
@@ -340,7 +359,7 @@ impl Switchboard {
             .map(|machine| machine.call.id)
             .collect();
         for id in due {
-            let alone = self.call(&id).is_some_and(|call| self.live_with(&call.peer).count() == 1);
+            let alone = self.call(&id).is_some_and(|call| self.legacy_with(&call.peer).count() == 1);
             if let Some(machine) = self.calls.get_mut(&id) {
                 machine.handle_timeout(&self.me.agent_id, alone, now, &mut self.outputs);
             }
@@ -362,9 +381,13 @@ impl Switchboard {
     /// Rings a peer.
     ///
     /// # Errors
-    /// [`Refused::PeerBusy`] if a call with it is up.
+    /// [`Refused::PeerBusy`] if a call with it is up, and the dialect is the one that knows only one.
     pub fn place(&mut self, place: Place, now: Millis) -> Result<(), Refused> {
-        if let Some(up) = self.live_with(&place.peer).next() {
+        if place.protocol == Protocol::V2 {
+            self.place_v2(place, now);
+            return Ok(());
+        }
+        if let Some(up) = self.legacy_with(&place.peer).next() {
             return Err(Refused::PeerBusy(up.id));
         }
         let call = Call {
@@ -412,6 +435,10 @@ impl Switchboard {
             }
             (Direction::Out, _) => return Err(Refused::NotRinging),
         }
+        if machine.call.protocol == Protocol::V2 {
+            self.accept_v2(id, now);
+            return Ok(true);
+        }
         machine.connect(true, now, &mut self.outputs);
         machine.transmit(&self.me.agent_id, self.me.acceptance(None), &mut self.outputs);
         let call = machine.call.clone();
@@ -434,6 +461,10 @@ impl Switchboard {
             _ => return Err(Refused::NotRinging),
         }
         machine.end(EndReason::Rejected, Some(words.to_owned()), true, now, &mut self.outputs);
+        if machine.call.protocol == Protocol::V2 {
+            self.signal(id, Signalled::Reject { reason: words.to_owned() });
+            return Ok(true);
+        }
         machine.transmit(&self.me.agent_id, self.me.rejection(words, false), &mut self.outputs);
         Ok(true)
     }
@@ -451,11 +482,19 @@ impl Switchboard {
             (CallState::Connected, _) => (EndReason::Completed, "ended_by_peer"),
         };
         machine.end(reason, None, true, now, &mut self.outputs);
-        machine.transmit_end(&self.me.agent_id, words, &mut self.outputs);
+        match machine.call.protocol {
+            Protocol::Legacy => machine.transmit_end(&self.me.agent_id, words, &mut self.outputs),
+            Protocol::V2 if reason == EndReason::Cancelled => {
+                self.signal(id, Signalled::Cancel { reason: words.to_owned() });
+            }
+            // The session says it.
+            Protocol::V2 => {}
+        }
         Ok(true)
     }
 
-    /// Says something: gives it its number, and transmits it. The caller persists the message itself.
+    /// Says something: gives it its number and, in the legacy dialect, transmits it; in v2 the delivery machine carries
+    /// it. The caller persists the message itself.
     ///
     /// # Errors
     /// [`Refused`] if the call is not connected, or the words do not fit an event; nothing has changed then.
@@ -467,6 +506,7 @@ impl Switchboard {
                 return Err(Refused::Ended(machine.call.ended.as_ref().map(|end| end.reason)));
             }
             CallState::Connected if machine.call.closing.is_some() => return Err(Refused::Ended(None)),
+            CallState::Connected if machine.call.protocol == Protocol::V2 => return self.number(id),
             CallState::Connected => {}
         }
         let sender = self.me.name.clone();
@@ -476,6 +516,8 @@ impl Switchboard {
                 Body::File { sender, filename: name, content: bytes, mime }
             }
             Content::Escalation(message) => Body::Escalate { from_agent: self.me.agent_id.clone(), message },
+            // This dialect has no word for it.
+            Content::OwnerSaid(content) => Body::Message { sender, content },
         };
         let seq = machine.call.next_out;
         let payload = machine.payload(&self.me.agent_id, body, Some((message, seq)));

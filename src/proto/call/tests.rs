@@ -81,6 +81,7 @@ impl Side {
                     assert!(self.calls.contains_key(&call), "transmitted before it was saved");
                     self.sent.push_back((to, payload));
                 }
+                Output::Signal { .. } | Output::Alias { .. } => panic!("nothing here speaks v2"),
                 Output::Event { call, kind, .. } => {
                     assert!(self.calls.contains_key(&call), "told before it was saved");
                     self.events.push(kind);
@@ -155,6 +156,7 @@ fn alice_in(state: &str) -> Side {
         alice.receive(&BOB, payload(request()), START);
     } else {
         let place = Place {
+            protocol: crate::proto::Protocol::Legacy,
             id: CALL,
             room: ROOM.into(),
             peer: BOB,
@@ -339,6 +341,7 @@ fn a_legacy_peer_is_called_once_at_a_time() {
     let mut alice = alice_in("connected in");
     let up = alice.only_call().id;
     let again = Place {
+        protocol: crate::proto::Protocol::Legacy,
         id: CALL,
         room: "other".into(),
         peer: BOB,
@@ -419,6 +422,7 @@ fn when_both_ring_at_once_one_call_is_left_and_both_are_in_it() {
     let mut bob = Side::new(BOB, "bob");
     for (side, peer, room) in [(&mut alice, BOB, "a"), (&mut bob, ALICE, "b")] {
         let place = Place {
+            protocol: crate::proto::Protocol::Legacy,
             id: side.fresh(),
             room: room.into(),
             peer,
@@ -477,6 +481,7 @@ proptest! {
     fn what_was_accepted_is_surfaced_once_and_in_order_on_any_relay(steps in steps()) {
         let mut sides = [Side::new(ALICE, "alice"), Side::new(BOB, "bob")];
         let place = Place {
+            protocol: crate::proto::Protocol::Legacy,
             id: CALL,
             room: ROOM.into(),
             peer: BOB,

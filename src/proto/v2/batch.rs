@@ -77,6 +77,8 @@ kinds! {
     Ping = 9,
     /// The sender says no more.
     End = 10,
+    /// The file of this id is there as a whole, and its hash is right.
+    FileDone = 11,
 }
 
 /// One thing that is acknowledged, ordered and stored.

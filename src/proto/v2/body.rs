@@ -6,7 +6,7 @@
 //! file-cancel                           reason
 //! chunk                                 the bytes themselves
 //! end                                   [* [stream, last seq]]
-//! file-accept, read, ping               nothing: the id says it all
+//! file-accept, file-done, read, ping    nothing: the id says it all
 //! ```
 
 use minicbor::Decoder;
@@ -61,6 +61,8 @@ pub enum Content {
     FileOffer(FileOffer),
     /// The file may come.
     FileAccept,
+    /// The file is there as a whole, and its hash is right.
+    FileDone,
     /// The file does not come, or is not wanted.
     FileCancel(String),
     /// The next bytes of the file on this stream.
@@ -81,6 +83,7 @@ impl Content {
             Self::EscalationAnswer(_) => (TEXT, Kind::EscalationAnswer),
             Self::FileOffer(_) => (TEXT, Kind::FileOffer),
             Self::FileAccept => (CONTROL, Kind::FileAccept),
+            Self::FileDone => (CONTROL, Kind::FileDone),
             Self::FileCancel(_) => (CONTROL, Kind::FileCancel),
             Self::Chunk { stream, .. } => (*stream, Kind::Chunk),
         }
@@ -94,7 +97,7 @@ impl Content {
             }
             Self::FileOffer(offer) if offer.mime.len() > LABEL_LIMIT => (offer.mime.len(), LABEL_LIMIT),
             Self::FileOffer(offer) => (offer.name.len(), NAME_LIMIT),
-            Self::FileAccept => (0, 0),
+            Self::FileAccept | Self::FileDone => (0, 0),
             Self::FileCancel(reason) => (reason.len(), LABEL_LIMIT),
             Self::Chunk { bytes, .. } => (bytes.len(), CHUNK_LIMIT),
         }
@@ -105,7 +108,7 @@ impl Content {
         match self {
             Self::Text(words) | Self::Escalation(words) | Self::EscalationAnswer(words) => split(words),
             Self::FileOffer(offer) => vec![offer.encode()],
-            Self::FileAccept => vec![Vec::new()],
+            Self::FileAccept | Self::FileDone => vec![Vec::new()],
             Self::FileCancel(reason) => vec![cancel(reason)],
             Self::Chunk { bytes, .. } => vec![bytes.clone()],
         }
@@ -125,6 +128,7 @@ impl Content {
             Kind::EscalationAnswer => Self::EscalationAnswer(words()?),
             Kind::FileOffer => Self::FileOffer(FileOffer::decode(body)?),
             Kind::FileAccept if body.is_empty() => Self::FileAccept,
+            Kind::FileDone if body.is_empty() => Self::FileDone,
             Kind::FileCancel => {
                 let reason = |decoder: &mut Decoder<'_>| label(decoder, LABEL_LIMIT);
                 Self::FileCancel(cbor::read(body, reason, |reason| cancel(reason))?)
@@ -285,6 +289,7 @@ mod tests {
             Content::EscalationAnswer("yes".into()),
             Content::FileOffer(offer),
             Content::FileAccept,
+            Content::FileDone,
             Content::FileCancel("too large".into()),
             Content::Chunk { stream: 9, bytes: vec![0; CHUNK_LIMIT] },
         ] {

@@ -174,6 +174,7 @@ fn bodies_are_written_and_read_as_the_vectors_say() {
                 sha256: text("sha256").parse().unwrap(),
             }),
             Kind::FileAccept => Content::FileAccept,
+            Kind::FileDone => Content::FileDone,
             Kind::FileCancel => Content::FileCancel(text("reason")),
             Kind::Chunk => Content::Chunk { stream: vector.stream, bytes: bytes(&text("bytes")) },
             Kind::End => {

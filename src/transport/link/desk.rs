@@ -59,6 +59,11 @@ impl Role {
         }
     }
 
+    /// Whether agents meet at this relay.
+    pub(in crate::transport) const fn meets(self) -> bool {
+        matches!(self, Self::Identity { meets: true, .. })
+    }
+
     pub(in crate::transport) const fn is_foreign(self) -> bool {
         matches!(self, Self::Sessions { foreign: true })
     }

@@ -55,6 +55,7 @@ async fn an_agent_is_seen_to_come_and_go() {
         content: r#"{"agentId":"alice"}"#,
         expires: now() + 300,
         unlisted: false,
+        version: None,
     };
     let announced = presence::sign(&alice.identity, &announcement, now()).unwrap();
     let id = announced.id;

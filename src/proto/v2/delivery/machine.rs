@@ -145,6 +145,21 @@ impl Delivery {
         self.flight.round_trip()
     }
 
+    /// Whether [`Self::poll_output`] has something.
+    pub fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
+    /// Whether one side has ended the call.
+    pub fn is_ending(&self) -> bool {
+        self.phase != Phase::Open
+    }
+
+    /// Whether everything of ours in a stream has arrived.
+    pub fn is_through(&self, stream: u32) -> bool {
+        self.outgoing.bytes_in(stream) == 0
+    }
+
     /// How many whole chunks the stream of a file takes now.
     pub fn chunk_room(&self, stream: u32) -> usize {
         match self.outgoing.is_open(stream) {
@@ -244,6 +259,18 @@ impl Delivery {
         self.budget_low = low;
         if !low {
             self.receipts.hurry(now);
+        }
+    }
+
+    /// Says something at once, though nothing waits: the peer learns that its half of the handshake has arrived.
+    pub fn greet(&mut self) {
+        self.ping_wanted = true;
+    }
+
+    /// Ends here and now: the peer has said elsewhere that the call is over, and listens no more.
+    pub fn cut(&mut self) {
+        if !self.is_closed() {
+            self.close(false);
         }
     }
 

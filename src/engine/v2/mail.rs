@@ -1,0 +1,188 @@
+//! The mailbox (NIP-17): what a call left unsaid, and what is said outside of calls.
+//!
+//! Mail is dated back by the dice, so relays hand it out in no order. What is of a call bears its number there, and is
+//! held back until its turn like anything else; the rest is shown in the order in which it was written, as far as it
+//! comes at once.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{About, Letter};
+use crate::api::{Error, ErrorKind};
+use crate::engine::core::{Core, Effect, Fault};
+use crate::engine::files;
+use crate::proto::call::{Call, Content, Entry, Handled};
+use crate::proto::{CallId, MessageId, MessageKind, MessageState, Millis, Protocol, PublicKey, Sender};
+use crate::store::{self, NewMessage};
+use crate::transport::v2::mail::{FILE_LIMIT, Mail, MailBody};
+use crate::transport::v2::{Opened, largest_rumor};
+
+/// Bytes of a rumor's JSON apart from its content: fields and tags with their longest values.
+const ENVELOPE: usize = 700;
+
+impl Core {
+    // ---- in ----
+
+    /// Shows the mail that was opened, in the order in which it was written.
+    pub(super) fn handle_waiting_mail(&mut self, now: Millis) -> Result<(), store::Error> {
+        let mut waiting: Vec<(Opened, Option<Mail>)> = std::mem::take(&mut self.lines.backlog.mail)
+            .into_iter()
+            .map(|opened| {
+                let mail = Mail::parse(&opened)
+                    .inspect_err(|error| tracing::debug!(event = %opened.wrap, %error, "mail not taken"));
+                (opened, mail.ok())
+            })
+            .collect();
+        waiting.sort_by_key(|(opened, mail)| {
+            (opened.rumor.created_at, mail.as_ref().and_then(|mail| mail.seq), opened.id)
+        });
+        for (opened, mail) in waiting {
+            if self.mark_handled(&opened.wrap, now)?
+                && let Some(mail) = mail
+            {
+                self.handle_mail(&opened, mail, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_mail(&mut self, opened: &Opened, mail: Mail, now: Millis) -> Result<(), store::Error> {
+        let content = match mail.body {
+            MailBody::Text(text) => Content::Text(text),
+            MailBody::File { name, mime, bytes } => {
+                Content::File { name, mime, bytes: STANDARD.encode(bytes) }
+            }
+            // Nobody fetches it unasked; the agent may.
+            MailBody::Link { url, mime } => Content::Text(format!("{url} ({mime})")),
+        };
+        let at = Millis::from_secs(opened.rumor.created_at).min(now);
+        let entry = Entry { id: mail.id, seq: mail.seq, at, content };
+        let of_call = match mail.call {
+            Some(shared) => self.store.call_named(&opened.from, &shared.to_string())?,
+            None => None,
+        };
+        if let Some(id) = of_call
+            && let Some(call) = self.restore_call(&id)?
+            && call.protocol == Protocol::V2
+            && call.connected_at.is_some()
+        {
+            if let Handled::Dropped(why) = self.board.handle_mail(&id, entry, now) {
+                tracing::debug!(event = %opened.wrap, why, "mail changes nothing");
+            }
+            return self.settle(now);
+        }
+        self.keep(None, &opened.from, entry, true, now)?;
+        Ok(())
+    }
+
+    // ---- out ----
+
+    /// Says something outside of a call.
+    pub(in crate::engine) fn mail(
+        &mut self,
+        to: &PublicKey,
+        id: MessageId,
+        text: &str,
+        now: Millis,
+    ) -> Result<NewMessage, Fault> {
+        let seq = self.store.count_mail_to(to)? + 1;
+        let mail = Mail { id, call: None, seq: Some(seq), body: MailBody::Text(text.to_owned()) };
+        let letter = self.mail_letter(to, &mail, None, now)?;
+        let size = serde_json::to_string(&letter.rumor.content).map_or(0, |json| json.len()) + ENVELOPE;
+        if size > largest_rumor() {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!(
+                    "the message has {size} bytes as it is sent; at most {} fit into mail",
+                    largest_rumor()
+                ),
+                "split it into several messages, or call the agent: p2p-comm call AGENT",
+            )
+            .into());
+        }
+        let message = NewMessage {
+            message: id,
+            call: None,
+            peer: *to,
+            sender: Sender::Me,
+            kind: MessageKind::Text,
+            text: text.to_owned(),
+            file: None,
+            at: now,
+            state: MessageState::Queued,
+            seq: Some(seq),
+        };
+        self.store.add_message(&message)?;
+        self.post(letter, now)?;
+        Ok(message)
+    }
+
+    fn mail_letter(
+        &self,
+        to: &PublicKey,
+        mail: &Mail,
+        call: Option<&CallId>,
+        now: Millis,
+    ) -> Result<Letter, store::Error> {
+        let about = About::Kept { call: call.copied().unwrap_or_default(), message: Some(mail.id) };
+        self.letter(to, mail.rumor(to, now.as_secs()), about)
+    }
+
+    /// A message of ours that its call did not carry to its end: by mail, if it fits.
+    pub(super) fn post_left_over(
+        &mut self,
+        call: &Call,
+        message: &MessageId,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let Some(stored) = self.store.my_message(message)? else { return Ok(()) };
+        let NewMessage { kind, text, file, seq, .. } = stored.message;
+        let body = match kind {
+            MessageKind::File => match self.left_over_file(&call.id, message, file.as_deref()) {
+                Some(body) => body,
+                None => {
+                    let why =
+                        format!("the call ended first, and mail carries files of at most {FILE_LIMIT} bytes");
+                    return self.give_up(&call.id, Some(message), &why, now);
+                }
+            },
+            _ => MailBody::Text(text),
+        };
+        let mail = Mail { id: *message, call: call.shared(), seq, body };
+        let letter = self.mail_letter(&call.peer, &mail, Some(&call.id), now)?;
+        self.post(letter, now)
+    }
+
+    fn left_over_file(&mut self, call: &CallId, message: &MessageId, file: Option<&str>) -> Option<MailBody> {
+        let path = files::spool(&self.home, call, message);
+        self.effects.push(Effect::Remove(path.clone()));
+        let file: crate::api::File = serde_json::from_str(file?).ok()?;
+        if file.size > FILE_LIMIT as u64 {
+            return None;
+        }
+        let bytes = std::fs::read(path).ok()?;
+        Some(MailBody::File { name: file.name, mime: file.mime, bytes })
+    }
+
+    /// After a start: what was accepted, and whose wrap was not sealed before the crash.
+    pub(super) fn post_unposted(&mut self, now: Millis) -> Result<(), store::Error> {
+        for stored in self.store.unposted()? {
+            let NewMessage { message, call, peer, text, seq, .. } = stored.message;
+            match call {
+                None => {
+                    let mail = Mail { id: message, call: None, seq, body: MailBody::Text(text) };
+                    let letter = self.mail_letter(&peer, &mail, None, now)?;
+                    self.post(letter, now)?;
+                }
+                // Of a call that is up, or drains, the delivery machine has it.
+                Some(id) if self.lines.talks.contains_key(&id) => {}
+                Some(id) => {
+                    if let Some(call) = self.restore_call(&id)?.filter(|call| call.protocol == Protocol::V2) {
+                        self.post_left_over(&call, &message, now)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

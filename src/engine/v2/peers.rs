@@ -1,0 +1,216 @@
+//! Which dialect a peer is spoken to in, and where it reads its wraps.
+//!
+//! A key that has shown v2 once is never called on legacy again, whatever a relay says later: it is remembered on the
+//! disk. The way back is the user's alone (`contacts allow-legacy`).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::api::{Error, ErrorKind};
+use crate::engine::core::{Answer, Attempt, Core, Effect, Fault, Topic};
+use crate::proto::presence::V2;
+use crate::proto::{Millis, Protocol, PublicKey};
+use crate::store::{self, StoredPeer};
+use crate::transport::InboxList;
+use crate::transport::v2::inbox;
+
+/// How long a command waits for the relays' answer to where a peer reads its wraps.
+const LOOKUP_TIME: Duration = Duration::from_secs(8);
+/// Between two questions, while no relay is connected that could be asked.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// How long an answer is believed: a list changes about never.
+const LOOKUP_FRESH: Duration = Duration::from_secs(300);
+/// Most keys asked about at a time.
+const LOOKUPS: usize = 256;
+
+/// How a peer is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Dialect {
+    /// Wraps and sessions.
+    V2,
+    /// NIP-04 in kind 4: it is online, and has shown nothing better.
+    Legacy,
+    /// Nothing is known of it, and no relay knows an inbox.
+    Unknown,
+}
+
+/// Where somebody reads its wraps.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Inbox {
+    pub(super) relays: Vec<String>,
+    /// Bits of proof of work that it asks for.
+    pub(super) work: u8,
+}
+
+/// A question to the relays: where does this key read its wraps?
+#[derive(Debug)]
+pub(super) struct Lookup {
+    token: u64,
+    begun_at: Instant,
+    /// When to ask again, since there was nobody to ask.
+    again_at: Option<Instant>,
+    answer: Option<Option<InboxList>>,
+}
+
+impl Core {
+    /// How a peer is spoken to; or that the relays are being asked where it reads its wraps.
+    ///
+    /// `mail` asks of somebody who need not be an agent.
+    pub(in crate::engine) fn dialect(
+        &mut self,
+        key: &PublicKey,
+        mail: bool,
+        attempt: Attempt,
+    ) -> Result<Result<Dialect, Answer>, Fault> {
+        let shown = self.directory.get(key, attempt.now).map(|entry| entry.content.protocol());
+        let known = self.store.peer(key)?;
+        if shown == Some(Protocol::Legacy) && self.book.get(key).is_some_and(|contact| contact.allow_legacy) {
+            return Ok(Ok(Dialect::Legacy));
+        }
+        match (shown, &known) {
+            (Some(Protocol::V2), _) => return Ok(Ok(Dialect::V2)),
+            (_, Some(known)) if !known.inbox.is_empty() => return Ok(Ok(Dialect::V2)),
+            (Some(Protocol::Legacy), None) if !mail => return Ok(Ok(Dialect::Legacy)),
+            _ => {}
+        }
+        let found = match self.look_up(key, attempt) {
+            Ok(found) => found,
+            Err(wait) => return Ok(Err(wait)),
+        };
+        Ok(Ok(match (found, known) {
+            (Some(list), known) => {
+                let peer = StoredPeer { inbox: list.relays, work: known.map_or(0, |known| known.work) };
+                self.store.save_peer(key, &peer, attempt.now)?;
+                Dialect::V2
+            }
+            // It has spoken v2 and published no list: our own relays are where it was met.
+            (None, Some(_)) => Dialect::V2,
+            (None, None) if shown == Some(Protocol::Legacy) => Dialect::Legacy,
+            (None, None) => Dialect::Unknown,
+        }))
+    }
+
+    /// What the relays answer; or the wait for it.
+    fn look_up(&mut self, key: &PublicKey, attempt: Attempt) -> Result<Option<InboxList>, Answer> {
+        let lookups = &mut self.lines.lookups;
+        lookups.retain(|_, lookup| lookup.begun_at.elapsed() < LOOKUP_FRESH);
+        if !lookups.contains_key(key) {
+            if lookups.len() >= LOOKUPS {
+                return Ok(None);
+            }
+            let token = self.sessions.fetch_inbox(*key);
+            let lookup = Lookup { token, begun_at: Instant::now(), again_at: None, answer: None };
+            lookups.insert(*key, lookup);
+        }
+        let until = attempt.since + LOOKUP_TIME;
+        match lookups.get(key).and_then(|lookup| lookup.answer.clone()) {
+            Some(answer) => {
+                if answer.is_none() {
+                    // Asked again by the next command: it may publish one any moment.
+                    lookups.remove(key);
+                }
+                Ok(answer)
+            }
+            None if attempt.last || until <= Instant::now() => {
+                lookups.remove(key);
+                Ok(None)
+            }
+            None => Err(Answer::Wait { until, topic: Topic::Relays }),
+        }
+    }
+
+    /// The relays have answered.
+    pub(in crate::engine) fn handle_inbox_relays(
+        &mut self,
+        token: u64,
+        key: &PublicKey,
+        found: Option<InboxList>,
+        asked: usize,
+    ) {
+        let Some(lookup) = self.lines.lookups.get_mut(key).filter(|lookup| lookup.token == token) else {
+            return;
+        };
+        if asked == 0 {
+            lookup.again_at = Some(Instant::now() + ASK_AGAIN);
+            return;
+        }
+        lookup.answer = Some(found);
+        self.stir(Topic::Relays);
+    }
+
+    /// Asks again what nobody could be asked before.
+    pub(in crate::engine) fn ask_again(&mut self) {
+        let now = Instant::now();
+        for (key, lookup) in &mut self.lines.lookups {
+            if lookup.again_at.is_some_and(|at| at <= now) {
+                lookup.again_at = None;
+                if lookup.begun_at.elapsed() < LOOKUP_TIME {
+                    lookup.token = self.sessions.fetch_inbox(*key);
+                }
+            }
+        }
+    }
+
+    pub(in crate::engine) fn lookups_wake(&self) -> Option<Instant> {
+        self.lines.lookups.values().filter_map(|lookup| lookup.again_at).min()
+    }
+
+    /// Where a peer reads its wraps, as far as is known: its presence, what was remembered of it, our own relays.
+    pub(super) fn inbox_of(&self, key: &PublicKey) -> Result<Inbox, store::Error> {
+        let announced = self.directory.get(key, crate::engine::clock::now());
+        if let Some(V2 { inbox, pow, .. }) = announced.and_then(|entry| entry.content.p2p.as_ref())
+            && !inbox.is_empty()
+        {
+            return Ok(Inbox { relays: inbox.clone(), work: *pow });
+        }
+        Ok(self
+            .store
+            .peer(key)?
+            .map_or_else(Inbox::default, |peer| Inbox { relays: peer.inbox, work: peer.work }))
+    }
+
+    /// A peer has announced that it speaks v2.
+    pub(in crate::engine) fn note_presence(
+        &mut self,
+        key: &PublicKey,
+        shown: &V2,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let peer = StoredPeer { inbox: shown.inbox.clone(), work: shown.pow };
+        if self.store.peer(key)?.as_ref() != Some(&peer) {
+            self.store.save_peer(key, &peer, now)?;
+        }
+        Ok(())
+    }
+
+    /// A peer has spoken v2.
+    pub(super) fn note_v2(&mut self, key: &PublicKey, now: Millis) -> Result<(), store::Error> {
+        if self.store.peer(key)?.is_none() {
+            self.store.save_peer(key, &StoredPeer::default(), now)?;
+        }
+        Ok(())
+    }
+
+    /// Tells everybody where we read our wraps (kind 10050), once a start.
+    pub(in crate::engine) fn publish_inbox(&mut self, now: Millis) {
+        if std::mem::replace(&mut self.inbox_published, true) {
+            return;
+        }
+        let relays: Vec<_> = self.pool.inbox_relays().cloned().collect();
+        let created_at = self.next_second(now);
+        match inbox::sign(&self.identity, &relays, created_at) {
+            Ok(signed) => self.effects.push(Effect::Publish(signed)),
+            Err(error) => tracing::warn!(%error, "the list of inbox relays cannot be signed"),
+        }
+    }
+}
+
+/// The error for somebody who cannot be reached in any dialect.
+pub(in crate::engine) fn nowhere(key: &PublicKey) -> Error {
+    Error::new(
+        ErrorKind::UnknownAgent,
+        format!("{} is not online, and no relay knows where it reads its mail", crate::transport::npub(key)),
+        "see who is online: p2p-comm list; it may use other relays than yours: p2p-comm config get relays",
+    )
+}

@@ -1,0 +1,518 @@
+//! What is said in calls: one [`Talk`] a call, from its first handshake until everything said has arrived.
+//!
+//! ```text
+//!   frame ─► Session::open ─► Delivery ─► outputs ─► rows, events ─┐
+//!   say ───────────────────────┘                               commit
+//!   relays ◄─ Session::seal ◄─ poll_transmit ◄─ handle_persisted ◄─┘
+//! ```
+//!
+//! A talk outlives its session: keys come and go with handshakes, the streams and what is not acknowledged stay. It
+//! outlives its call by the seconds that the last words take. All its outputs are carried out in the transaction of the
+//! input that made them; nothing is sealed before that is committed.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::api::{Error, ErrorKind};
+use crate::engine::core::{Core, Effect, Fault};
+use crate::engine::outputs::event;
+use crate::proto::call::{Call, Content as Words, Entry, Signalled};
+use crate::proto::v2::body::Content;
+use crate::proto::v2::delivery::{self, Change, DRAIN_TIME, Delivery, Handled, Output, Refused, Said};
+use crate::proto::{CallId, CallState, EventKind, MessageId, MessageKind, MessageState, Millis};
+use crate::store::{self, NewEvent};
+use crate::transport::RelayId;
+use crate::transport::v2::{Session, SessionEvent};
+
+/// How long a transmission waits for relays that are all gone before it is looked at again; a link that comes up says so
+/// by itself.
+const NO_RELAY: Duration = Duration::from_secs(1);
+
+/// One call's conversation.
+pub(super) struct Talk {
+    pub(super) delivery: Delivery,
+    /// None while a new handshake is being made.
+    pub(super) session: Option<Session>,
+    /// Where the session meets.
+    relays: Vec<RelayId>,
+    /// What is durable once the batch is committed.
+    point: u64,
+    /// Something happened: frames may be due.
+    stirred: bool,
+    /// It ends when the files of ours are through, at the latest then.
+    pub(super) ending: Option<Instant>,
+    /// How many files of ours are not through.
+    pub(super) sending: usize,
+    away: bool,
+}
+
+impl Core {
+    /// A handshake is complete: the talk has new keys.
+    pub(super) fn establish(
+        &mut self,
+        id: &CallId,
+        session: Session,
+        relays: Vec<String>,
+        offered: bool,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let key = session.key().public_key();
+        self.open_talk(id)?;
+        let steady = self.steady();
+        let Some(talk) = self.lines.talks.get_mut(id) else { return Ok(()) };
+        let old = talk.session.replace(session).map(|old| old.key().public_key());
+        talk.relays = relays.iter().filter_map(|url| RelayId::parse(url).ok()).collect();
+        talk.delivery.resume(steady);
+        if offered {
+            talk.delivery.greet();
+        }
+        talk.stirred = true;
+        if let Some(old) = old.filter(|old| *old != key) {
+            self.lines.keys.remove(&old);
+            self.effects.push(Effect::Forget(old));
+        }
+        self.lines.keys.insert(key, *id);
+        self.effects.push(Effect::Listen(key, relays));
+        self.drain_talk(id, now)
+    }
+
+    /// Makes sure that a call has its talk, without keys if it is new.
+    pub(in crate::engine) fn open_talk(&mut self, id: &CallId) -> Result<(), store::Error> {
+        if self.lines.talks.contains_key(id) {
+            return Ok(());
+        }
+        let talk = Talk {
+            delivery: Delivery::restore(&self.saved_delivery(id)?, self.steady()),
+            sending: self.files_of_ours(id)?,
+            session: None,
+            relays: Vec::new(),
+            point: 0,
+            stirred: true,
+            ending: None,
+            away: false,
+        };
+        self.lines.talks.insert(*id, talk);
+        Ok(())
+    }
+
+    /// Memory is made equal to the database: after a start, and after a batch that was not committed.
+    pub(in crate::engine) fn restore_talks(&mut self) -> Result<(), store::Error> {
+        let open = self.store.open_deliveries()?;
+        let gone: Vec<CallId> = self.lines.talks.keys().filter(|id| !open.contains(id)).copied().collect();
+        for id in gone {
+            self.forget_talk(&id);
+        }
+        self.lines.arrivals.clear();
+        self.lines.renew = true;
+        let steady = self.steady();
+        for id in open {
+            let (saved, sending) = (self.saved_delivery(&id)?, self.files_of_ours(&id)?);
+            match self.lines.talks.get_mut(&id) {
+                Some(talk) => {
+                    talk.delivery.reload(&saved, steady);
+                    talk.sending = sending;
+                    talk.stirred = true;
+                }
+                None => self.open_talk(&id)?,
+            }
+            self.restore_call(&id)?;
+            if self.board.call(&id).is_some_and(|call| call.state() == CallState::Ended)
+                && let Some(talk) = self.lines.talks.get_mut(&id)
+            {
+                talk.delivery.end(steady);
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops a talk, and with it the keys of its session.
+    fn forget_talk(&mut self, id: &CallId) {
+        self.drop_offer(id);
+        self.lines.answers.remove(id);
+        if let Some(session) = self.lines.talks.remove(id).and_then(|talk| talk.session) {
+            let key = session.key().public_key();
+            self.lines.keys.remove(&key);
+            self.effects.push(Effect::Forget(key));
+        }
+    }
+
+    fn files_of_ours(&self, id: &CallId) -> Result<usize, store::Error> {
+        Ok(self.store.transfers(id)?.iter().filter(|transfer| transfer.outgoing).count())
+    }
+
+    pub(in crate::engine) fn is_away(&self, id: &CallId) -> bool {
+        self.lines.talks.get(id).is_some_and(|talk| talk.away)
+    }
+
+    // ---- in ----
+
+    /// A frame to a session key of ours.
+    pub(in crate::engine) fn handle_frame(
+        &mut self,
+        frame: &SessionEvent,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let Some(id) = self.lines.keys.get(&frame.to).copied() else { return Ok(()) };
+        if let Some(pending) = self.lines.offers.get_mut(&id)
+            && pending.initiator.key().public_key() == frame.to
+        {
+            pending.initiator.hold(frame.clone());
+            return Ok(());
+        }
+        let steady = self.steady();
+        let Some(talk) = self.lines.talks.get_mut(&id) else { return Ok(()) };
+        let Some(session) = &mut talk.session else { return Ok(()) };
+        let opened = session.read(frame).and_then(|read| {
+            let epoch = talk.delivery.receive_epoch(read.epoch);
+            epoch.map(|epoch| Ok((epoch, read.number, session.open(epoch, &read)?))).transpose()
+        });
+        let handled = match opened {
+            Ok(Some((epoch, number, plaintext))) => {
+                talk.stirred = true;
+                talk.delivery.handle_frame(epoch, number, &plaintext, steady)
+            }
+            Ok(None) => Handled::Dropped("there is no key for its epoch"),
+            Err(error) => {
+                tracing::debug!(call = %id, event = %frame.id, %error, "a frame was not opened");
+                return Ok(());
+            }
+        };
+        match handled {
+            Handled::Taken => self.board.handle_heard(&id),
+            Handled::Dropped(why) => tracing::trace!(call = %id, event = %frame.id, why, "frame dropped"),
+            Handled::Malformed(why) => {
+                tracing::debug!(call = %id, event = %frame.id, %why, "frame not taken")
+            }
+        }
+        self.drain_talk(&id, now)
+    }
+
+    /// Carries out what a delivery machine wants.
+    pub(super) fn drain_talk(&mut self, id: &CallId, now: Millis) -> Result<(), store::Error> {
+        loop {
+            let Some(talk) = self.lines.talks.get_mut(id) else { break };
+            match talk.delivery.poll_output() {
+                Some(Output::Persist(change)) => {
+                    self.store.apply_delivery(id, &change)?;
+                    if let Change::Surface { said: Some(said), .. } = change {
+                        self.handle_said(id, said, now)?;
+                    }
+                }
+                Some(Output::ForgetKey { epoch }) => {
+                    talk.session.iter_mut().for_each(|session| session.forget(epoch));
+                }
+                Some(Output::Event(event)) => self.handle_delivery(id, event, now)?,
+                None if self.feed_files(id, now)? => {}
+                None => break,
+            }
+        }
+        if let Some(talk) = self.lines.talks.get_mut(id) {
+            talk.point = talk.delivery.persist_point();
+        }
+        self.settle(now)
+    }
+
+    /// The peer has said something.
+    fn handle_said(&mut self, id: &CallId, said: Said, now: Millis) -> Result<(), store::Error> {
+        let Some(call) = self.restore_call(id)? else { return Ok(()) };
+        let words = match said.content {
+            Content::Text(text) => Words::Text(text),
+            Content::Escalation(text) => Words::Escalation(text),
+            Content::EscalationAnswer(text) => Words::OwnerSaid(text),
+            Content::FileOffer(offer) => {
+                self.board.count_in(id);
+                return self.handle_file_offer(&call, said.id, offer, now);
+            }
+            Content::FileAccept => return self.handle_file_accept(id, &said.id),
+            Content::FileDone => return self.handle_file_done(id, &said.id, now),
+            Content::FileCancel(reason) => return self.handle_file_cancel(&call, &said.id, &reason, now),
+            Content::Chunk { stream, bytes } => return self.handle_chunk(&call, stream, &bytes, now),
+        };
+        let entry = Entry { id: said.id, seq: Some(call.next_in), at: now, content: words };
+        if self.keep(Some(id), &call.peer, entry, true, now)? {
+            self.board.count_in(id);
+        }
+        Ok(())
+    }
+
+    fn handle_delivery(
+        &mut self,
+        id: &CallId,
+        happened: delivery::Event,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        match happened {
+            delivery::Event::Delivered(message) => {
+                let stored = self.store.my_message(&message)?;
+                // Of a file only the offer has arrived: the peer says when it has the rest.
+                if stored.is_some_and(|stored| stored.message.kind != MessageKind::File) {
+                    self.tell_delivered(id, &message, now)?;
+                }
+                Ok(())
+            }
+            delivery::Event::Read(message) => {
+                for read in self.store.unread_there(id, &message)? {
+                    self.advance(id, &read, MessageState::Read, EventKind::MessageRead, now)?;
+                }
+                Ok(())
+            }
+            delivery::Event::Expired(message) => self.give_up(id, Some(&message), "its time was over", now),
+            delivery::Event::Ignored(message, why) => {
+                tracing::debug!(call = %id, %message, why, "something of the peer is not acted on");
+                Ok(())
+            }
+            delivery::Event::Away => {
+                self.set_away(id, true, EventKind::PeerAway, now)?;
+                // It may have lost its keys, or the session its relays.
+                self.board.renew(id, now);
+                Ok(())
+            }
+            delivery::Event::Back => self.set_away(id, false, EventKind::PeerBack, now),
+            delivery::Event::PeerEnded => {
+                self.restore_call(id)?;
+                self.board.handle_session_end(id, false, now);
+                Ok(())
+            }
+            delivery::Event::Closed { lost, undelivered } => self.close_talk(id, lost, &undelivered, now),
+        }
+    }
+
+    fn set_away(
+        &mut self,
+        id: &CallId,
+        away: bool,
+        kind: EventKind,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        if let Some(talk) = self.lines.talks.get_mut(id)
+            && talk.away != away
+        {
+            talk.away = away;
+            self.tell(event(kind, Some(*id), now))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn tell_delivered(
+        &mut self,
+        id: &CallId,
+        message: &MessageId,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        self.advance(id, message, MessageState::Delivered, EventKind::MessageDelivered, now)
+    }
+
+    fn advance(
+        &mut self,
+        id: &CallId,
+        message: &MessageId,
+        state: MessageState,
+        kind: EventKind,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        if let Some(row) = self.store.advance_message(message, state, None)? {
+            self.tell(NewEvent { message: Some(row), ..event(kind, Some(*id), now) })?;
+        }
+        Ok(())
+    }
+
+    /// It is over: the session's secrets go; what did not arrive goes to the mailbox, or has failed.
+    fn close_talk(
+        &mut self,
+        id: &CallId,
+        lost: bool,
+        undelivered: &[MessageId],
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let settled = self.lines.talks.get(id).is_some_and(|talk| talk.delivery.is_settled());
+        let Some(call) = self.restore_call(id)? else { return Ok(()) };
+        self.board.handle_session_end(id, lost, now);
+        let files = self.close_files(&call, now)?;
+        self.forget_talk(id);
+        self.store.close_delivery(id)?;
+        let files = files.into_iter().filter(|file| !undelivered.contains(file));
+        for message in undelivered.iter().copied().chain(files).collect::<Vec<_>>() {
+            self.post_left_over(&call, &message, now)?;
+        }
+        if lost || !settled {
+            // The session could not say it to the end.
+            let end = Signalled::End { reason: if lost { "lost" } else { "ended" }.into() };
+            self.signal(id, end, now)?;
+        }
+        self.settle(now)
+    }
+
+    /// The call is over by something that was not said in the session: there is nobody to talk to.
+    pub(in crate::engine) fn cut_talk(&mut self, id: &CallId, now: Millis) -> Result<(), store::Error> {
+        if let Some(talk) = self.lines.talks.get_mut(id)
+            && !talk.delivery.is_ending()
+            && talk.ending.is_none()
+        {
+            talk.delivery.cut();
+            return self.drain_talk(id, now);
+        }
+        Ok(())
+    }
+
+    // ---- commands ----
+
+    /// Says something in a call. Its row is written by the caller.
+    pub(in crate::engine) fn say_in_talk(
+        &mut self,
+        call: &Call,
+        message: MessageId,
+        content: &Content,
+        now: Millis,
+    ) -> Result<(), Fault> {
+        self.open_talk(&call.id)?;
+        let Some(talk) = self.lines.talks.get_mut(&call.id) else {
+            return Err(Error::internal("a call without a conversation").into());
+        };
+        if talk.ending.is_some() {
+            return Err(refusal(&Refused::Ended).into());
+        }
+        talk.delivery.say(message, content, None).map_err(|refused| refusal(&refused))?;
+        talk.stirred = true;
+        Ok(self.drain_talk(&call.id, now)?)
+    }
+
+    /// Tells the peer that a message of it was taken.
+    pub(in crate::engine) fn say_read(
+        &mut self,
+        call: &CallId,
+        message: MessageId,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let Some(talk) = self.lines.talks.get_mut(call) else { return Ok(()) };
+        // A call that ends, or whose queue is full, goes without: a receipt is a courtesy.
+        if talk.delivery.read(message).is_ok() {
+            talk.stirred = true;
+            self.drain_talk(call, now)?;
+        }
+        Ok(())
+    }
+
+    /// This side has ended the call: what was said before still goes out.
+    pub(in crate::engine) fn end_talk(&mut self, id: &CallId, now: Millis) -> Result<(), store::Error> {
+        let steady = self.steady();
+        let Some(talk) = self.lines.talks.get_mut(id) else { return Ok(()) };
+        talk.stirred = true;
+        if talk.sending > 0 {
+            talk.ending = Some(Instant::now() + DRAIN_TIME);
+            return Ok(());
+        }
+        talk.delivery.end(steady);
+        self.drain_talk(id, now)
+    }
+
+    // ---- clock, relays, commit ----
+
+    /// What is due by the clock.
+    pub(in crate::engine) fn tick_talks(&mut self, now: Millis) -> Result<(), store::Error> {
+        let (steady, instant) = (self.steady(), Instant::now());
+        let due: Vec<CallId> = self
+            .lines
+            .talks
+            .iter()
+            .filter(|(_, talk)| {
+                talk.delivery.has_output()
+                    || talk.ending.is_some_and(|at| at <= instant)
+                    || talk.delivery.poll_timeout().is_some_and(|(at, _)| at <= steady)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let Some(talk) = self.lines.talks.get_mut(&id) else { continue };
+            talk.stirred = true;
+            talk.delivery.handle_timeout(steady);
+            if talk.ending.is_some_and(|at| at <= instant) {
+                talk.ending = None;
+                talk.delivery.end(steady);
+            }
+            self.drain_talk(&id, now)?;
+        }
+        Ok(())
+    }
+
+    /// When a talk has something to do by the clock.
+    pub(in crate::engine) fn talks_wake(&self) -> Option<Instant> {
+        let talks = self.lines.talks.values();
+        let due = talks.flat_map(|talk| {
+            let now =
+                (talk.delivery.has_output() || talk.stirred && talk.session.is_some()).then(Instant::now);
+            [now, talk.ending, talk.delivery.poll_timeout().map(|(at, _)| self.instant_of(at))]
+        });
+        due.chain([self.lines.pump_at]).flatten().min()
+    }
+
+    /// A relay of sessions serves our keys: there may be a way to a peer again.
+    pub(in crate::engine) fn handle_session_link(&mut self, relay: &RelayId) {
+        let steady = self.steady();
+        for talk in self.lines.talks.values_mut().filter(|talk| talk.relays.contains(relay)) {
+            talk.delivery.handle_link_up(steady);
+            talk.stirred = true;
+        }
+    }
+
+    /// The batch is committed: what it made durable may be acknowledged, and what waits may leave.
+    pub(in crate::engine) fn pump_talks(&mut self) {
+        let (steady, unix) = (self.steady(), crate::engine::clock::now().as_secs());
+        let instant = Instant::now();
+        let all = self.lines.pump_at.take_if(|at| *at <= instant).is_some();
+        let mut pump_at = self.lines.pump_at;
+        for (id, talk) in &mut self.lines.talks {
+            if !std::mem::take(&mut talk.stirred) && !all {
+                continue;
+            }
+            talk.delivery.handle_persisted(talk.point, steady);
+            let Some(session) = &mut talk.session else { continue };
+            talk.delivery.handle_budget(self.sessions.is_low(&talk.relays), steady);
+            loop {
+                match self.sessions.ready_in(&talk.relays) {
+                    Some(Duration::ZERO) => {}
+                    wait => {
+                        let at = instant + wait.unwrap_or(NO_RELAY);
+                        pump_at = Some(pump_at.map_or(at, |before| before.min(at)));
+                        talk.stirred = false;
+                        break;
+                    }
+                }
+                let Some(frame) = talk.delivery.poll_transmit(steady) else { break };
+                match session.seal(frame.epoch, frame.number, &frame.plaintext, unix) {
+                    Ok(signed) => _ = self.sessions.send(signed, &talk.relays),
+                    Err(error) => {
+                        tracing::warn!(call = %id, %error, "a frame cannot be sealed");
+                        break;
+                    }
+                }
+            }
+        }
+        self.lines.pump_at = pump_at;
+    }
+}
+
+/// A refusal of the delivery machine as the user hears of it.
+pub(super) fn refusal(refused: &Refused) -> Error {
+    match refused {
+        Refused::Ended => {
+            let hint = "call again: p2p-comm call AGENT \"topic\"; read what was said: p2p-comm transcript";
+            Error::new(ErrorKind::CallEnded, "the call is ending", hint)
+        }
+        Refused::Full => Error::new(
+            ErrorKind::TooFast,
+            format!("{} waits for the peer already", delivery::QUEUE_ENTRIES),
+            "wait until the peer has some of it (p2p-comm wait --for message.delivered), then go on; nothing of \
+             this was sent",
+        ),
+        Refused::TooLarge { size, limit } => Error::new(
+            ErrorKind::TooLarge,
+            format!("the message has {size} bytes; at most {limit} are one message"),
+            "send it as a file: p2p-comm sendfile --path FILE",
+        ),
+        Refused::TooManyFiles | Refused::NoStream => {
+            Error::new(ErrorKind::TooFast, refused.to_string(), "wait until some have arrived, then go on")
+        }
+        Refused::Empty | Refused::Repeated => Error::internal(refused),
+    }
+}

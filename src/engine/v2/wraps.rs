@@ -1,0 +1,297 @@
+//! Gift wraps: what comes in waits to be opened, within a budget; what goes out is sealed and published.
+//!
+//! Who sent a wrap is known only after the work of opening it is done. So a stranger's wraps share a budget, and a wrap
+//! of somebody who is known gives its share back. What waits here is not marked as seen: a crash, or a queue that is
+//! full, means that the relay hands it out again.
+
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+
+use super::{About, Letter, Mined};
+use crate::engine::clock;
+use crate::engine::core::{Core, Effect};
+use crate::proto::v2::signal;
+use crate::proto::{CallId, EventId, Millis, PublicKey, Tier};
+use crate::store::{self, Outgoing};
+use crate::transport::v2::{
+    DecryptBudget, MOST_WORK, Opened, Rumor, Wrap, WrapKind, WrapOptions, mail, open_wrap, seal_wrap,
+};
+use crate::transport::{Class, RelayId, SealError, Signed};
+
+/// Most wraps that wait to be opened: twice the mail of a long absence.
+const BACKLOG: usize = 4_096;
+/// Most bytes of them.
+const BACKLOG_BYTES: usize = 32 << 20;
+
+/// Wraps that wait, and mail that waits to be put in order.
+#[derive(Default)]
+pub(super) struct Backlog {
+    wraps: VecDeque<Wrap>,
+    bytes: usize,
+    budget: DecryptBudget,
+    /// Opened mail: shown in order once there is nothing left to open.
+    pub(super) mail: Vec<Opened>,
+    /// Some had to be left out: asked for again once the rest is done.
+    overflowed: bool,
+}
+
+impl Core {
+    /// A wrap to the identity.
+    pub(in crate::engine) fn handle_wrap(&mut self, wrap: Wrap) {
+        let backlog = &mut self.lines.backlog;
+        if backlog.wraps.len() >= BACKLOG || backlog.bytes + wrap.size() > BACKLOG_BYTES {
+            tracing::warn!(event = %wrap.id, "more wraps than can wait; this one is asked for again later");
+            backlog.overflowed = true;
+            return;
+        }
+        backlog.bytes += wrap.size();
+        backlog.wraps.push_back(wrap);
+    }
+
+    /// When the next wrap can be opened, if one waits.
+    pub(in crate::engine) fn next_wrap_at(&mut self, now: Millis) -> Option<Millis> {
+        let backlog = &mut self.lines.backlog;
+        (!backlog.wraps.is_empty()).then(|| backlog.budget.ready_at(now))
+    }
+
+    /// Opens what the budget allows. At the end comes the mail, in the order in which it was written.
+    pub(in crate::engine) fn open_wraps(&mut self, now: Millis) -> Result<(), store::Error> {
+        loop {
+            let backlog = &mut self.lines.backlog;
+            if backlog.wraps.is_empty() || !backlog.budget.take(now) {
+                break;
+            }
+            let Some(wrap) = backlog.wraps.pop_front() else { break };
+            backlog.bytes -= wrap.size();
+            let opened = match open_wrap(&self.identity, &wrap, 0) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    tracing::debug!(event = %wrap.id, %error, "a wrap was not taken");
+                    self.mark_handled(&wrap.id, now)?;
+                    continue;
+                }
+            };
+            if self.is_known(&opened.from)? {
+                self.lines.backlog.budget.give_back();
+            }
+            self.handle_opened(opened, now)?;
+        }
+        let backlog = &mut self.lines.backlog;
+        if backlog.wraps.is_empty() {
+            if std::mem::take(&mut backlog.overflowed) {
+                self.pool.refresh(Class::Wrap);
+            }
+            if self.pool.synced(Class::Wrap) {
+                self.handle_waiting_mail(now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_known(&self, key: &PublicKey) -> Result<bool, store::Error> {
+        let with_them = |call: &crate::proto::call::Call| call.peer == *key;
+        Ok(self.book.tier(key) != Tier::Stranger || self.board.live().any(with_them))
+    }
+
+    fn handle_opened(&mut self, opened: Opened, now: Millis) -> Result<(), store::Error> {
+        let is_mail = matches!(opened.rumor.kind, mail::TEXT | mail::FILE);
+        if self.book.is_blocked(&opened.from) || opened.from == self.me.key {
+            tracing::debug!(event = %opened.wrap, "of a blocked key, or our own");
+        } else if is_mail {
+            // Marked as handled when it is shown.
+            self.lines.backlog.mail.push(opened);
+            return Ok(());
+        } else if opened.rumor.kind == signal::KIND && opened.rumor.tags.is_empty() {
+            if self.mark_handled(&opened.wrap, now)? {
+                self.handle_signal(&opened, now)?;
+            }
+            return Ok(());
+        } else {
+            tracing::debug!(event = %opened.wrap, kind = opened.rumor.kind, "nothing for an agent");
+        }
+        self.mark_handled(&opened.wrap, now)?;
+        Ok(())
+    }
+
+    pub(super) fn mark_handled(&mut self, event: &EventId, now: Millis) -> Result<bool, store::Error> {
+        self.effects.push(Effect::Seen(*event));
+        self.store.mark_seen(event, now)
+    }
+
+    /// A wrap to a session key: the answer to an offer of ours.
+    pub(in crate::engine) fn handle_ephemeral(
+        &mut self,
+        wrap: &Wrap,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let Some(call) = self.lines.keys.get(&wrap.receiver).copied() else { return Ok(()) };
+        let Some(pending) = self.lines.offers.get(&call) else { return Ok(()) };
+        // The key is in the relays' REQ: who floods it delays only what is sent again anyway.
+        if !self.lines.answer_budget.take(now) {
+            tracing::debug!(event = %wrap.id, "more answers than are opened");
+            return Ok(());
+        }
+        match pending.initiator.key().open_wrap(wrap) {
+            Ok(opened) if self.board.call(&call).is_some_and(|call| call.peer == opened.from) => {
+                self.lines.answer_budget.give_back();
+                let is_signal = opened.rumor.kind == signal::KIND && opened.rumor.tags.is_empty();
+                if is_signal { self.handle_signal(&opened, now) } else { Ok(()) }
+            }
+            Ok(_) => {
+                tracing::debug!(event = %wrap.id, "an answer of somebody who was not asked");
+                Ok(())
+            }
+            Err(error) => {
+                tracing::debug!(event = %wrap.id, %error, "a wrap to a session key was not taken");
+                Ok(())
+            }
+        }
+    }
+
+    // ---- out ----
+
+    /// A letter to somebody's inbox.
+    pub(super) fn letter(&self, to: &PublicKey, rumor: Rumor, about: About) -> Result<Letter, store::Error> {
+        let inbox = self.inbox_of(to)?;
+        let dated = matches!(about, About::Offer(_)) || rumor.kind == signal::KIND;
+        Ok(Letter { to: *to, rumor, relays: inbox.relays, work: inbox.work.min(MOST_WORK), dated, about })
+    }
+
+    /// Posts a letter that is kept until a relay has it.
+    pub(super) fn post(&mut self, letter: Letter, now: Millis) -> Result<(), store::Error> {
+        if letter.work > 0 {
+            self.effects.push(Effect::Post(letter));
+            return Ok(());
+        }
+        let sealed = self.seal(&letter, now).map_err(|error| error.to_string());
+        self.handle_sealed(&letter, sealed, now)
+    }
+
+    fn seal(&self, letter: &Letter, now: Millis) -> Result<Signed, SealError> {
+        seal_wrap(&self.identity, &letter.to, &letter.rumor, &options(letter, now))
+    }
+
+    fn handle_sealed(
+        &mut self,
+        letter: &Letter,
+        sealed: Result<Signed, String>,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let About::Kept { call, message } = letter.about else { return Ok(()) };
+        match sealed {
+            Ok(signed) => {
+                self.store.enqueue(&Outgoing {
+                    event: signed.id,
+                    kind: signed.kind,
+                    created_at: signed.created_at,
+                    json: signed.json.clone(),
+                    call,
+                    message,
+                    relays: Some(letter.relays.clone()),
+                })?;
+                self.effects.push(Effect::PublishTo(signed, letter.relays.clone()));
+                Ok(())
+            }
+            Err(why) => self.give_up(&call, message.as_ref(), &format!("it could not be sealed: {why}"), now),
+        }
+    }
+
+    /// A letter comes back from its mine.
+    pub(in crate::engine) fn handle_mined(&mut self, mined: Mined, now: Millis) -> Result<(), store::Error> {
+        let Mined { letter, sealed } = mined;
+        match (letter.about, sealed) {
+            (About::Offer(call), Ok(signed)) => {
+                // Whoever took the ring back meanwhile wants it no more.
+                if self.lines.offers.contains_key(&call) {
+                    self.effects.push(Effect::PublishOffer(call, signed, letter.relays));
+                }
+                Ok(())
+            }
+            (About::Offer(call), Err(why)) => {
+                self.board.handle_undeliverable(&call, why, now);
+                self.settle(now)
+            }
+            (About::Kept { .. }, sealed) => self.handle_sealed(&letter, sealed, now),
+        }
+    }
+
+    /// Seals and publishes a letter whose moment has come; where work is asked, elsewhere.
+    pub(in crate::engine) fn let_letter_out(&mut self, letter: Letter) {
+        let now = clock::now();
+        if letter.work == 0 {
+            match (self.seal(&letter, now), letter.about) {
+                (Ok(signed), About::Offer(call)) => self.publish_offer(call, signed, &letter.relays),
+                (Ok(signed), About::Kept { .. }) => self.publish_to(signed, &letter.relays),
+                (Err(error), _) => tracing::warn!(%error, "a wrap cannot be sealed"),
+            }
+            return;
+        }
+        let (identity, mined) = (self.identity.clone(), self.lines.mined.clone());
+        tokio::spawn(async move {
+            let job = letter.clone();
+            let options = options(&letter, now);
+            let sealing =
+                tokio::task::spawn_blocking(move || seal_wrap(&identity, &job.to, &job.rumor, &options));
+            let sealed = match sealing.await {
+                Ok(sealed) => sealed.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            // An error means that the engine is gone.
+            _ = mined.send(Mined { letter, sealed }).await;
+        });
+    }
+
+    pub(in crate::engine) fn publish_offer(&mut self, call: CallId, signed: Signed, relays: &[String]) {
+        let linked = self.inbox_links(relays);
+        self.lines.published.retain(|_, (of, _)| *of != call);
+        self.lines.published.insert(signed.id, (call, linked.len()));
+        // What comes to its end at once is sent again by the switchboard's timer.
+        let _ = self.sessions.publish(signed, &linked);
+    }
+
+    /// Publishes an event of the outbox on somebody's inbox relays.
+    pub(in crate::engine) fn publish_to(&mut self, signed: Signed, relays: &[String]) {
+        let linked = self.inbox_links(relays);
+        if !self.sessions.publish(signed, &linked).is_empty() {
+            self.republish_soon();
+        }
+    }
+
+    /// The links to somebody's inbox relays; to ours, where theirs may not be dialled.
+    fn inbox_links(&self, relays: &[String]) -> Vec<RelayId> {
+        let linked = self.sessions.ensure(relays);
+        if linked.is_empty() { self.sessions.ranked() } else { linked }
+    }
+
+    /// Answers an offer: sealed to its session key, on each of its relays.
+    pub(in crate::engine) fn send_answer(&mut self, to: &PublicKey, rumor: &Rumor, relays: &[String]) {
+        let options = WrapOptions::at(WrapKind::Ephemeral, clock::now().as_secs());
+        match seal_wrap(&self.identity, to, rumor, &options) {
+            Ok(signed) => {
+                for relay in self.sessions.ensure(relays) {
+                    self.sessions.send(signed.clone(), std::slice::from_ref(&relay));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "an answer cannot be sealed"),
+        }
+    }
+
+    /// When wraps and mail are to be looked at again.
+    pub(in crate::engine) fn wraps_wake(&mut self, now: Millis) -> Option<Instant> {
+        self.next_wrap_at(now).map(|at| Instant::now() + at.since(now))
+    }
+}
+
+/// How a letter is dated: mail is set back by the dice, signals are of now.
+fn options(letter: &Letter, now: Millis) -> WrapOptions {
+    let now = now.as_secs();
+    let options = match letter.dated {
+        true => WrapOptions {
+            expiration: Some(now + signal::LIFETIME.as_secs()),
+            ..WrapOptions::at(WrapKind::Stored, now)
+        },
+        false => WrapOptions::fuzzed(now, clock::below(WrapOptions::FUZZ), clock::below(WrapOptions::FUZZ)),
+    };
+    WrapOptions { work: letter.work, ..options }
+}
