@@ -1,9 +1,9 @@
 //! The delivery machine's memory: what [`Saved::apply`] does to a value, done to rows.
 
 use super::{Result, Store, json};
+use crate::proto::CallId;
 use crate::proto::v2::batch::{Entry, Kind};
 use crate::proto::v2::delivery::{Change, Queued, Saved};
-use crate::proto::{CallId, Millis};
 
 impl Store {
     /// Takes a change of a call's delivery machine.
@@ -133,23 +133,5 @@ impl Store {
             self.execute(&format!("DELETE FROM {table} WHERE call = ?"), [call])?;
         }
         Ok(())
-    }
-
-    /// Whether a v2 call's delivery machine is done, and when its call ended.
-    ///
-    /// # Errors
-    /// [`super::Error`].
-    pub fn is_delivery_closed(&self, call: &CallId) -> Result<bool> {
-        let closed = self.query_one("SELECT closed FROM lines WHERE call = ?", [call], |row| row.get(0))?;
-        Ok(closed.unwrap_or(true))
-    }
-
-    /// When a call ended, for those that did.
-    ///
-    /// # Errors
-    /// [`super::Error`].
-    pub fn ended_at(&self, call: &CallId) -> Result<Option<Millis>> {
-        let ended = self.query_one("SELECT ended_at FROM calls WHERE id = ?", [call], |row| row.get(0))?;
-        Ok(ended.flatten())
     }
 }

@@ -16,13 +16,14 @@ impl Store {
             (standing.rumor, Signal { call, generation: line.generation, body }.to_json())
         });
         self.execute(
-            "INSERT INTO lines (call, generation, rumor, offer) VALUES (?1, ?2, ?3, ?4) \
-             ON CONFLICT DO UPDATE SET generation = ?2, rumor = ?3, offer = ?4",
+            "INSERT INTO lines (call, generation, rumor, offer, ours) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT DO UPDATE SET generation = ?2, rumor = ?3, offer = ?4, ours = ?5",
             (
                 call.id,
                 line.generation,
                 standing.as_ref().map(|(rumor, _)| rumor),
                 standing.as_ref().map(|(_, offer)| offer),
+                line.ours,
             ),
         )
     }
@@ -32,7 +33,7 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn line(&self, call: &CallId) -> Result<Option<Line>> {
-        let sql = "SELECT generation, rumor, offer FROM lines WHERE call = ?";
+        let sql = "SELECT generation, rumor, offer, ours FROM lines WHERE call = ?";
         self.query_one(sql, [call], |row| {
             let (rumor, offer): (Option<EventId>, Option<String>) = (row.get(1)?, row.get(2)?);
             let offer = offer.and_then(|offer| match Signal::parse(&offer).ok()?.body {
@@ -40,7 +41,7 @@ impl Store {
                 _ => None,
             });
             let standing = rumor.zip(offer).map(|(rumor, offer)| Standing { rumor, offer });
-            Ok(Line::new(row.get(0)?, standing))
+            Ok(Line::new(row.get(0)?, standing, row.get(3)?))
         })
     }
 

@@ -146,6 +146,8 @@ CREATE TABLE lines (
     -- The peer's offer that rings or was taken last: the rumor's id, and the signal as JSON.
     rumor BLOB,
     offer TEXT,
+    -- The ring that the call grew from is ours.
+    ours INTEGER NOT NULL,
     -- Of the delivery machine.
     next_file INTEGER NOT NULL DEFAULT 2,
     ended INTEGER NOT NULL DEFAULT 0,

@@ -56,14 +56,13 @@ impl Core {
             return Err(Error::new(ErrorKind::Blocked, "you have blocked this agent", hint).into());
         }
         let protocol = match self.dialect(&found.key, false, attempt)? {
-            Err(wait) => return Ok(wait),
-            Ok(Dialect::V2) => Protocol::V2,
-            Ok(Dialect::Legacy) => Protocol::Legacy,
-            Ok(Dialect::Unknown) => return Err(nowhere(&found.key).into()),
+            Dialect::Asking(until) => return Ok(Answer::Wait { until, topic: Topic::Relays }),
+            Dialect::V2 => Protocol::V2,
+            Dialect::Legacy => Protocol::Legacy,
+            Dialect::Unknown => return Err(nowhere(&found.key).into()),
         };
-        let id: CallId = fresh();
         let place = Place {
-            id,
+            id: fresh(),
             room: match protocol {
                 Protocol::V2 => fresh::<16>().to_string(),
                 Protocol::Legacy => fresh_room(),
@@ -74,7 +73,7 @@ impl Core {
             agent_name: found.name,
             topic: topic.to_owned(),
         };
-        self.board.place(place, attempt.now).map_err(|refused| refusal(&refused))?;
+        let id = self.board.place(place, attempt.now).map_err(|refused| refusal(&refused))?;
         self.settle(attempt.now)?;
         if let Some(client_id) = client_id {
             self.store.set_client_id(&id, client_id)?;

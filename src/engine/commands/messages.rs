@@ -220,9 +220,9 @@ impl Core {
             return Err(Error::new(ErrorKind::InvalidValue, "this is your own agent", hint).into());
         }
         match self.dialect(key, true, attempt)? {
-            Err(wait) => return Ok(wait),
-            Ok(Dialect::V2) => {}
-            Ok(Dialect::Legacy) => {
+            Dialect::Asking(until) => return Ok(Answer::Wait { until, topic: Topic::Relays }),
+            Dialect::V2 => {}
+            Dialect::Legacy => {
                 return Err(Error::new(
                     ErrorKind::NoActiveCall,
                     "no call with this agent is connected, and the legacy dialect carries messages only in calls",
@@ -230,8 +230,8 @@ impl Core {
                 )
                 .into());
             }
-            Ok(Dialect::Unknown) if !self.is_connected() => return Err(relays_unreachable().into()),
-            Ok(Dialect::Unknown) => return Err(nowhere(key).into()),
+            Dialect::Unknown if !self.is_connected() => return Err(relays_unreachable().into()),
+            Dialect::Unknown => return Err(nowhere(key).into()),
         }
         let message = self.mail(key, id, text, attempt.now)?;
         let stored = StoredMessage { row: 0, message, reason: None, read: false };

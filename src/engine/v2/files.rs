@@ -11,7 +11,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
@@ -430,7 +430,7 @@ impl Core {
 
 impl Arrival {
     /// Goes on after so many bytes, which are read again for the hash. What a crash left behind them is cut off.
-    fn open(path: &PathBuf, done: u64) -> std::io::Result<Self> {
+    fn open(path: &Path, done: u64) -> std::io::Result<Self> {
         let mut file = files::open_part(path)?;
         file.set_len(done)?;
         let mut hash = Sha256::new();
@@ -448,7 +448,7 @@ impl Arrival {
 }
 
 /// The `n`-th piece of a file of `size` bytes.
-fn read_piece(path: &PathBuf, n: u64, size: u64) -> Option<Vec<u8>> {
+fn read_piece(path: &Path, n: u64, size: u64) -> Option<Vec<u8>> {
     let from = n * CHUNK_LIMIT as u64;
     let length = size.checked_sub(from)?.min(CHUNK_LIMIT as u64) as usize;
     let mut bytes = vec![0; length];

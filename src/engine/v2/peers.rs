@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::api::{Error, ErrorKind};
-use crate::engine::core::{Answer, Attempt, Core, Effect, Fault, Topic};
+use crate::engine::core::{Attempt, Core, Effect, Topic};
 use crate::proto::presence::V2;
 use crate::proto::{Millis, Protocol, PublicKey};
 use crate::store::{self, StoredPeer};
@@ -33,6 +33,8 @@ pub(in crate::engine) enum Dialect {
     Legacy,
     /// Nothing is known of it, and no relay knows an inbox.
     Unknown,
+    /// The relays are being asked where it reads its wraps, until then at the latest.
+    Asking(Instant),
 }
 
 /// Where somebody reads its wraps.
@@ -62,23 +64,23 @@ impl Core {
         key: &PublicKey,
         mail: bool,
         attempt: Attempt,
-    ) -> Result<Result<Dialect, Answer>, Fault> {
+    ) -> Result<Dialect, store::Error> {
         let shown = self.directory.get(key, attempt.now).map(|entry| entry.content.protocol());
         let known = self.store.peer(key)?;
         if shown == Some(Protocol::Legacy) && self.book.get(key).is_some_and(|contact| contact.allow_legacy) {
-            return Ok(Ok(Dialect::Legacy));
+            return Ok(Dialect::Legacy);
         }
         match (shown, &known) {
-            (Some(Protocol::V2), _) => return Ok(Ok(Dialect::V2)),
-            (_, Some(known)) if !known.inbox.is_empty() => return Ok(Ok(Dialect::V2)),
-            (Some(Protocol::Legacy), None) if !mail => return Ok(Ok(Dialect::Legacy)),
+            (Some(Protocol::V2), _) => return Ok(Dialect::V2),
+            (_, Some(known)) if !known.inbox.is_empty() => return Ok(Dialect::V2),
+            (Some(Protocol::Legacy), None) if !mail => return Ok(Dialect::Legacy),
             _ => {}
         }
         let found = match self.look_up(key, attempt) {
             Ok(found) => found,
-            Err(wait) => return Ok(Err(wait)),
+            Err(until) => return Ok(Dialect::Asking(until)),
         };
-        Ok(Ok(match (found, known) {
+        Ok(match (found, known) {
             (Some(list), known) => {
                 let peer = StoredPeer { inbox: list.relays, work: known.map_or(0, |known| known.work) };
                 self.store.save_peer(key, &peer, attempt.now)?;
@@ -88,11 +90,11 @@ impl Core {
             (None, Some(_)) => Dialect::V2,
             (None, None) if shown == Some(Protocol::Legacy) => Dialect::Legacy,
             (None, None) => Dialect::Unknown,
-        }))
+        })
     }
 
-    /// What the relays answer; or the wait for it.
-    fn look_up(&mut self, key: &PublicKey, attempt: Attempt) -> Result<Option<InboxList>, Answer> {
+    /// What the relays answer; or until when that is waited for.
+    fn look_up(&mut self, key: &PublicKey, attempt: Attempt) -> Result<Option<InboxList>, Instant> {
         let lookups = &mut self.lines.lookups;
         lookups.retain(|_, lookup| lookup.begun_at.elapsed() < LOOKUP_FRESH);
         if !lookups.contains_key(key) {
@@ -116,7 +118,7 @@ impl Core {
                 lookups.remove(key);
                 Ok(None)
             }
-            None => Err(Answer::Wait { until, topic: Topic::Relays }),
+            None => Err(until),
         }
     }
 

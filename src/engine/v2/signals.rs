@@ -60,6 +60,10 @@ impl Core {
                 self.post_signal(&call, say(Body::Cancel { reason }), now)?;
             }
             Signalled::End { reason } => self.post_signal(&call, say(Body::End { reason }), now)?,
+            Signalled::Disown { shared } => {
+                let body = Body::End { reason: "another ring took its place".into() };
+                self.post_signal(&call, Signal { call: shared, generation: 0, body }, now)?;
+            }
         }
         Ok(())
     }

@@ -190,8 +190,7 @@ impl Core {
 
     /// Carries out what a delivery machine wants.
     pub(super) fn drain_talk(&mut self, id: &CallId, now: Millis) -> Result<(), store::Error> {
-        loop {
-            let Some(talk) = self.lines.talks.get_mut(id) else { break };
+        while let Some(talk) = self.lines.talks.get_mut(id) {
             match talk.delivery.poll_output() {
                 Some(Output::Persist(change)) => {
                     self.store.apply_delivery(id, &change)?;

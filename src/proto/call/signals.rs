@@ -38,6 +38,8 @@ pub struct Line {
     pub generation: u32,
     /// The peer's offer that rings, or that was taken last.
     pub offer: Option<Standing>,
+    /// The ring that the call grew from is ours. Not the same as who called: of two rings at once one survives.
+    pub ours: bool,
     /// Not persisted: what is to be signalled again, and when.
     again: Option<Again>,
     /// Not persisted: the peer has been heard in the session of this generation.
@@ -90,12 +92,17 @@ pub enum Signalled {
         /// Words for the peer.
         reason: String,
     },
+    /// Over, under a name that did not survive: of a ring that another took the place of.
+    Disown {
+        /// The name.
+        shared: SharedCallId,
+    },
 }
 
 impl Line {
     /// As it was persisted.
-    pub fn new(generation: u32, offer: Option<Standing>) -> Self {
-        Self { generation, offer, again: None, heard: false }
+    pub fn new(generation: u32, offer: Option<Standing>, ours: bool) -> Self {
+        Self { generation, offer, ours, again: None, heard: false }
     }
 
     /// Nothing is to be signalled again.
@@ -173,15 +180,16 @@ impl Switchboard {
     ) -> Handled {
         let Signal { call, generation, body } = signal;
         let known = self.v2_call(from, call);
+        if let Some(id) = known
+            && self.call(&id).is_some_and(|it| it.shared() != Some(call))
+        {
+            return self.handle_under_old_name(&id, call, &body);
+        }
         match (body, known) {
-            (Body::Invite(offer), Some(id)) => {
-                self.handle_newer(&id, call, generation, rumor, offer, false, now)
-            }
-            (Body::Resume(offer), Some(id)) => {
-                self.handle_newer(&id, call, generation, rumor, offer, true, now)
-            }
+            (Body::Invite(offer), Some(id)) => self.handle_newer(&id, generation, rumor, offer, false, now),
+            (Body::Resume(offer), Some(id)) => self.handle_newer(&id, generation, rumor, offer, true, now),
             (Body::Invite(offer), None) => {
-                let line = Line::new(generation, Some(Standing { rumor, offer }));
+                let line = Line::new(generation, Some(Standing { rumor, offer }), false);
                 self.handle_invite(from, call, line, at, fresh, now)
             }
             (Body::Cancel { reason }, Some(id)) => self.handle_cancel(&id, &reason, now),
@@ -194,7 +202,7 @@ impl Switchboard {
             }
             (Body::Busy, Some(id)) => self.handle_refusal(&id, generation, EndReason::Busy, None, now),
             (Body::End { reason }, Some(id)) => self.handle_peer_end(&id, reason, now),
-            (Body::Accept(_), Some(id)) => self.handle_late_accept(&id, now),
+            (Body::Accept(_), Some(id)) => self.handle_late_accept(&id),
             (Body::Resume(_) | Body::Accept(_) | Body::Reject { .. } | Body::Busy, None) => {
                 Handled::Dropped("no call of this key has this name")
             }
@@ -207,7 +215,7 @@ impl Switchboard {
         let Some(machine) = self.calls.get_mut(&id) else { return Handled::Dropped("known already") };
         let Some(line) = &machine.line else { return Handled::Dropped("known already") };
         let is_offer = matches!(signal.body, Body::Invite(_) | Body::Resume(_));
-        if !is_offer || machine.call.direction != Direction::In && !matches!(signal.body, Body::Resume(_)) {
+        if !is_offer || machine.call.shared() != Some(signal.call) {
             return Handled::Dropped("known already");
         }
         let answer = match (machine.call.state(), machine.call.ended.as_ref().map(|end| end.reason)) {
@@ -308,7 +316,6 @@ impl Switchboard {
     fn handle_newer(
         &mut self,
         id: &CallId,
-        shared: SharedCallId,
         generation: u32,
         rumor: EventId,
         offer: Offer,
@@ -317,25 +324,19 @@ impl Switchboard {
     ) -> Handled {
         let Some(machine) = self.calls.get_mut(id) else { return Handled::Dropped("no such call") };
         let (state, direction) = (machine.call.state(), machine.call.direction);
-        if machine.call.shared() != Some(shared) {
-            return Handled::Dropped("this ring did not survive");
-        }
-        let Some(line) = &mut machine.line else { return Handled::Dropped("no such call") };
-        // An invite is the caller's; a resumption comes from either side, but only of a call that was up.
-        let fits = match (resumes, direction, state) {
-            (_, _, CallState::Ended) => true,
-            (false, Direction::In, _) => true,
-            (true, Direction::Out, _) => true,
-            (true, Direction::In, CallState::Connected) => true,
-            _ => false,
-        };
-        let wins = generation > line.generation
-            || generation == line.generation && line.is_offering() && direction == Direction::In;
-        if !fits || !wins {
-            return Handled::Dropped("another handshake of this call is newer");
-        }
         if state == CallState::Ended {
             return self.tell_ended(id, generation, resumes);
+        }
+        let Some(line) = &mut machine.line else { return Handled::Dropped("no such call") };
+        // An invite is of whose ring it is; a resumption comes from either side, but only of a call that was taken.
+        let fits = matches!(
+            (resumes, line.ours, state),
+            (false, false, _) | (true, true, _) | (true, false, CallState::Connected)
+        );
+        let wins =
+            generation > line.generation || generation == line.generation && line.is_offering() && !line.ours;
+        if !fits || !wins {
+            return Handled::Dropped("another handshake of this call is newer");
         }
         (line.generation, line.heard) = (generation, false);
         line.offer = Some(Standing { rumor, offer });
@@ -351,6 +352,17 @@ impl Switchboard {
             }
         }
         Handled::Taken
+    }
+
+    /// A signal of a ring that did not survive beside another. Who believes in a call of that name is told.
+    fn handle_under_old_name(&mut self, id: &CallId, shared: SharedCallId, body: &Body) -> Handled {
+        match body {
+            Body::Accept(_) | Body::Resume(_) => {
+                self.outputs.push_back(Output::Signal { call: *id, signal: Signalled::Disown { shared } });
+                Handled::Taken
+            }
+            _ => Handled::Dropped("this ring did not survive"),
+        }
     }
 
     /// The peer wants to go on with a call that is over here.
@@ -403,9 +415,8 @@ impl Switchboard {
     }
 
     /// An acceptance of a ring that is over: its sender believes that it is in a call.
-    fn handle_late_accept(&mut self, id: &CallId, now: Millis) -> Handled {
+    fn handle_late_accept(&mut self, id: &CallId) -> Handled {
         let Some(machine) = self.calls.get_mut(id) else { return Handled::Dropped("no such call") };
-        let _ = now;
         let call = &machine.call;
         if call.direction == Direction::Out && call.state() == CallState::Ended && call.connected_at.is_none()
         {
@@ -435,15 +446,25 @@ impl Switchboard {
 
     fn handle_cancel(&mut self, id: &CallId, reason: &str, now: Millis) -> Handled {
         let Some(machine) = self.calls.get_mut(id) else { return Handled::Dropped("no such call") };
-        let heard = machine.line.as_ref().is_some_and(|line| line.heard);
-        let end = if reason == NO_ANSWER { EndReason::NoAnswer } else { EndReason::Cancelled };
-        match (machine.call.direction, machine.call.state()) {
-            (Direction::In, CallState::Ringing) => machine.end(end, None, false, now, &mut self.outputs),
+        let Some(line) = &machine.line else { return Handled::Dropped("no such call") };
+        let waits = match machine.call.state() {
+            CallState::Ringing => !line.ours,
             // Our acceptance crossed it: the caller is in no call.
-            (Direction::In, CallState::Connected) if !heard => {
-                machine.end(end, None, false, now, &mut self.outputs);
-            }
-            _ => return Handled::Dropped("only a caller takes its ring back, and only while it rings"),
+            CallState::Connected => !line.ours && !line.heard,
+            CallState::Ended => false,
+        };
+        if !waits {
+            return Handled::Dropped("only a caller takes its ring back, and only while it rings");
+        }
+        let end = if reason == NO_ANSWER { EndReason::NoAnswer } else { EndReason::Cancelled };
+        machine.end(end, None, false, now, &mut self.outputs);
+        // Our own ring, which this one took the place of, still rings there.
+        let names = self.rooms.iter().filter(|(_, of)| *of == id).map(|((_, room), _)| room);
+        let current = machine.call.room.clone();
+        let old: Vec<SharedCallId> =
+            names.filter(|room| **room != current).filter_map(|room| room.parse().ok()).collect();
+        for shared in old {
+            self.outputs.push_back(Output::Signal { call: *id, signal: Signalled::Disown { shared } });
         }
         Handled::Taken
     }
@@ -542,15 +563,25 @@ impl Switchboard {
 
     // ---- commands ----
 
-    pub(super) fn place_v2(&mut self, place: Place, now: Millis) {
+    pub(super) fn place_v2(&mut self, place: Place, now: Millis) -> CallId {
         let Place { id, room, peer, agent_id, agent_name, topic, .. } = place;
+        let rings = |call: &&Call| {
+            (call.direction, call.state(), call.protocol) == (Direction::In, CallState::Ringing, Protocol::V2)
+        };
+        // Both want to talk, and one ring has arrived already: to call is to answer.
+        let ring = self.live_with(&peer).find(rings).map(|call| call.id);
+        if let Some(ring) = ring {
+            self.accept_v2(&ring, now);
+            return ring;
+        }
         let until = now + self.limits.ring_time;
         let labels = (agent_id, agent_name);
-        let mut line = Line::default();
+        let mut line = Line::new(0, None, true);
         line.repeat(Signalled::OfferAgain, &INVITE_AGAIN, now);
         self.insert_v2(Call::ringing(id, peer, room, Direction::Out, labels, topic, now, until), line);
         self.outputs.push_back(Output::Save(id));
         self.outputs.push_back(Output::Signal { call: id, signal: Signalled::Offer });
+        id
     }
 
     pub(super) fn accept_v2(&mut self, id: &CallId, now: Millis) {

@@ -378,14 +378,13 @@ impl Switchboard {
 
     // ---- commands ----
 
-    /// Rings a peer.
+    /// Rings a peer. Returns the call: in v2, a ring of that peer that waits here is answered instead.
     ///
     /// # Errors
     /// [`Refused::PeerBusy`] if a call with it is up, and the dialect is the one that knows only one.
-    pub fn place(&mut self, place: Place, now: Millis) -> Result<(), Refused> {
+    pub fn place(&mut self, place: Place, now: Millis) -> Result<CallId, Refused> {
         if place.protocol == Protocol::V2 {
-            self.place_v2(place, now);
-            return Ok(());
+            return Ok(self.place_v2(place, now));
         }
         if let Some(up) = self.legacy_with(&place.peer).next() {
             return Err(Refused::PeerBusy(up.id));
@@ -418,7 +417,7 @@ impl Switchboard {
         if let Some(machine) = self.calls.get(&place.id) {
             machine.transmit(&self.me.agent_id, body, &mut self.outputs);
         }
-        Ok(())
+        Ok(place.id)
     }
 
     /// Takes a ringing call. `false` if it was taken before.

@@ -1,4 +1,7 @@
-//! The machine against its table, and two switchboards on a relay that reorders, repeats and outlives crashes.
+//! The machine against its table, and two switchboards on a relay that reorders, repeats and outlives crashes; in
+//! `signals` the same for v2.
+
+mod signals;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
