@@ -79,7 +79,7 @@ async def test_two_agents_find_call_and_answer_each_other(pair: Pair, tmp_path: 
 
     receipt = await here.send("Which of the two schemas?")
     assert receipt.state == "queued"
-    assert (await receipt.relayed(timeout=30)).state == "relayed"
+    assert (await receipt.delivered(timeout=30)).state == "delivered"
     (question,) = await heard(there, 1)
     assert isinstance(question, Message)
     assert (question.text, question.sender, question.peer) == ("Which of the two schemas?", "peer", alice.pubkey)
@@ -158,9 +158,22 @@ async def test_a_ring_that_times_out_stops_ringing_there(pair: Pair) -> None:
     assert (await bob.inbox()).ringing == ()
 
 
-async def test_a_legacy_call_cannot_tell_of_delivery_and_says_so(pair: Pair) -> None:
-    here, _ = await connect(*pair)
+async def test_a_receipt_tells_when_the_peer_has_it_and_when_it_has_read_it(pair: Pair) -> None:
+    here, there = await connect(*pair)
     receipt = await here.send("hello")
+    assert (await receipt.delivered(timeout=30)).state in ("delivered", "read")
+    with pytest.raises(TimeoutError):
+        await receipt.read(timeout=0.2)
+    await heard(there, 1)
+    assert (await receipt.read(timeout=30)).state == "read"
+
+
+async def test_a_message_without_a_call_reaches_the_agents_mailbox(pair: Pair) -> None:
+    alice, bob = pair
+    receipt = await alice.send("no call needed", to="bob")
+    assert (await receipt.relayed(timeout=30)).state == "relayed"
+    (mail,) = await until(bob.messages, lambda messages: len(messages) == 1)
+    assert (mail.text, mail.sender, mail.call, mail.peer) == ("no call needed", "peer", None, alice.pubkey)
     with pytest.raises(InvalidRequest):
         await receipt.delivered(timeout=5)
 
@@ -176,7 +189,7 @@ async def test_what_cannot_be_done_is_refused_with_its_kind(pair: Pair, tmp_path
         await here.send_file(tmp_path / "no-such-file")
     assert raised.value.kind == "file-not-found"
     with pytest.raises(InvalidRequest) as raised:
-        await here.send_file(b"x" * 100_000, name="large.bin")
+        await here.send_file(b"x" * ((16 << 20) + 1), name="large.bin")
     assert raised.value.kind == "too-large"
     with pytest.raises(InvalidRequest, match="no name"):
         await here.send_file(b"anonymous")
@@ -192,13 +205,13 @@ async def test_what_was_said_while_an_agent_was_away_is_there_when_it_is_back(ne
     bob._session.opened.clear()
     await bob.aclose()
     receipt = await here.send("while you were away")
-    await receipt.relayed(timeout=30)
     async with network.agent("bob") as back:
         (continued,) = [each for each in await back.calls() if each.id == call]
         assert continued.info.state == "connected"
         (event,) = await heard(continued, 1)
         assert isinstance(event, Message)
         assert event.text == "while you were away"
+        await receipt.delivered(timeout=30)
         await continued.send("I am back")
         (answer,) = await heard(here, 1)
         assert isinstance(answer, Message)
@@ -242,4 +255,4 @@ async def test_status_and_list_have_their_types(network: LocalNetwork) -> None:
             found = await until(lambda: alice.list(capability="coding"), lambda found: len(found) == 1)
             assert [peer.id for peer in found] == ["coder"]
             assert found[0].last_seen is not None
-            assert found[0].protocol == "legacy"
+            assert found[0].protocol == "v2"

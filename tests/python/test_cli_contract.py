@@ -56,7 +56,7 @@ def test_list_has_its_shape_and_leaves_out_the_agent_itself(agents: Agents) -> N
     check(listed, shapes.LIST)
     assert alice.agent_id not in [line["id"] for line in listed["agents"]]
     line = alice.sees(str(bob.agent_id))
-    assert (line["protocol"], line["contact"], line["duplicate_id"]) == ("legacy", None, False)
+    assert (line["protocol"], line["contact"], line["duplicate_id"]) == ("v2", None, False)
 
 
 def test_list_filters_by_capability_and_limits(relay_url: str, new_home: NewHome) -> None:
@@ -379,10 +379,12 @@ def test_an_agent_id_that_two_keys_claim_is_ambiguous_until_one_is_pinned(relay_
     assert caller.ok("call", keys[1])["peer"]["pubkey"] == keys[1]
 
 
-def test_a_second_call_to_a_legacy_peer_is_refused(agents: Agents) -> None:
+def test_to_call_who_rings_here_is_to_answer(agents: Agents) -> None:
     alice, bob = agents
-    ring(alice, bob)
-    alice.fails("peer-busy", "call", str(bob.agent_id), "something else")
+    outgoing, incoming = ring(alice, bob)
+    answered = bob.ok("call", str(alice.agent_id), "something else")
+    assert (answered["call"], answered["state"], answered["topic"]) == (incoming, "connected", "API design")
+    alice.event("call.connected", call=outgoing)
 
 
 def test_a_blocked_agent_is_not_called_and_does_not_ring(agents: Agents, relay_url: str, new_home: NewHome) -> None:
@@ -405,11 +407,11 @@ def test_a_blocked_agent_is_not_called_and_does_not_ring(agents: Agents, relay_u
 def test_what_does_not_fit_is_refused_before_anything_is_sent(agents: Agents, tmp_path: Path) -> None:
     alice, bob = agents
     outgoing, incoming = connect(alice, bob)
-    alice.fails("too-large", "send", "-", stdin="x" * 60_000)
-    # 36,000 raw bytes are the most that a legacy peer can be sent.
+    alice.fails("too-large", "send", "-", stdin="x" * (2**20 + 1))
+    # 16 MiB are the most that a file in a call has.
     largest, larger = tmp_path / "largest.bin", tmp_path / "larger.bin"
-    largest.write_bytes(os.urandom(36_000))
-    larger.write_bytes(os.urandom(36_001))
+    largest.write_bytes(os.urandom(2**24))
+    larger.write_bytes(os.urandom(2**24 + 1))
     alice.fails("too-large", "sendfile", "--path", str(larger))
     alice.fails("invalid-base64", "sendfile", "x.txt", "this is not base64!")
     alice.fails("file-not-found", "sendfile", "--path", str(tmp_path / "nowhere.txt"))
@@ -435,9 +437,8 @@ def test_values_that_cannot_be_are_refused(agents: Agents) -> None:
     alice, bob = agents
     alice.fails("invalid-value", "config", "set", "max_calls", "0")
     alice.fails("invalid-value", "config", "set", "no_such_setting", "1")
-    connect(alice, bob)
-    # Nobody can know whether a legacy peer has a message.
-    alice.fails("invalid-value", "send", "hello", "--wait=delivered")
+    # Nobody tells whether mail was read.
+    alice.fails("invalid-value", "send", "hello", "--to", str(bob.agent_id), "--wait=delivered")
 
 
 def test_relays_that_cannot_be_are_refused(new_home: NewHome) -> None:

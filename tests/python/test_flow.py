@@ -41,7 +41,8 @@ def test_two_agents_hold_a_whole_conversation_by_shell_commands(agents: Agents, 
     assert alice.event("call.connected", call=placed["call"])["call_state"]["peer"]["id"] == bob.agent_id
 
     # Without quotes the words are joined by spaces.
-    alice.ok("send", "Hello,", "I", "have", "a", "question")
+    said = alice.ok("send", "Hello,", "I", "have", "a", "question", "--wait=delivered")
+    assert said["state"] == "delivered"
     assert bob.event("message.received")["message"]["text"] == "Hello, I have a question"
     bob.ok("send", NOON)
     assert alice.event("message.received")["message"]["text"] == NOON
@@ -176,11 +177,12 @@ def test_what_was_sent_while_a_daemon_was_down_is_there_after_its_start(agents: 
     bob.stop()
     texts = [f"while you were away {number}" for number in range(5)]
     for text in texts:
-        assert alice.ok("send", text, "--call", outgoing, "--wait=relayed")["state"] == "relayed"
+        assert alice.ok("send", text, "--call", outgoing)["state"] == "queued"
     bob.ok("daemon", "start")
     for text in texts:
         assert bob.event("message.received", call=incoming)["message"]["text"] == text
     assert bob.texts(incoming, "peer") == texts
+    wait_until(lambda: alice.ok("status")["outbox"]["queued"] == 0, "alice to know that bob has all")
 
 
 def test_a_ring_while_the_daemon_was_down_is_told_after_its_start(agents: Agents) -> None:

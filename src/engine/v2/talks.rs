@@ -67,7 +67,6 @@ impl Core {
         if offered {
             talk.delivery.greet();
         }
-        talk.stirred = true;
         if let Some(old) = old.filter(|old| *old != key) {
             self.lines.keys.remove(&old);
             self.effects.push(Effect::Forget(old));
@@ -169,8 +168,7 @@ impl Core {
         });
         let handled = match opened {
             Ok(Some((epoch, number, plaintext))) => {
-                talk.stirred = true;
-                talk.delivery.handle_frame(epoch, number, &plaintext, steady)
+                    talk.delivery.handle_frame(epoch, number, &plaintext, steady)
             }
             Ok(None) => Handled::Dropped("there is no key for its epoch"),
             Err(error) => {
@@ -208,6 +206,7 @@ impl Core {
         }
         if let Some(talk) = self.lines.talks.get_mut(id) {
             talk.point = talk.delivery.persist_point();
+            talk.stirred = true;
         }
         self.settle(now)
     }
@@ -372,7 +371,6 @@ impl Core {
             return Err(refusal(&Refused::Ended).into());
         }
         talk.delivery.say(message, content, None).map_err(|refused| refusal(&refused))?;
-        talk.stirred = true;
         Ok(self.drain_talk(&call.id, now)?)
     }
 
@@ -386,7 +384,6 @@ impl Core {
         let Some(talk) = self.lines.talks.get_mut(call) else { return Ok(()) };
         // A call that ends, or whose queue is full, goes without: a receipt is a courtesy.
         if talk.delivery.read(message).is_ok() {
-            talk.stirred = true;
             self.drain_talk(call, now)?;
         }
         Ok(())
@@ -396,7 +393,6 @@ impl Core {
     pub(in crate::engine) fn end_talk(&mut self, id: &CallId, now: Millis) -> Result<(), store::Error> {
         let steady = self.steady();
         let Some(talk) = self.lines.talks.get_mut(id) else { return Ok(()) };
-        talk.stirred = true;
         if talk.sending > 0 {
             talk.ending = Some(Instant::now() + DRAIN_TIME);
             return Ok(());
@@ -423,7 +419,6 @@ impl Core {
             .collect();
         for id in due {
             let Some(talk) = self.lines.talks.get_mut(&id) else { continue };
-            talk.stirred = true;
             talk.delivery.handle_timeout(steady);
             if talk.ending.is_some_and(|at| at <= instant) {
                 talk.ending = None;
