@@ -172,6 +172,7 @@ impl Core {
         let Published { relay, id, outcome } = published;
         match outcome {
             Outcome::Accepted => {
+                self.handle_offer_taken(&id);
                 self.refusals.remove(&id);
                 let Some((call, Some(message))) = self.store.dequeue(&id)? else { return Ok(()) };
                 if let Some(row) = self.store.advance_message(&message, MessageState::Relayed, None)? {

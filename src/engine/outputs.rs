@@ -34,7 +34,9 @@ impl Core {
                 Output::Save(id) => {
                     if let Some(call) = self.board.call(&id) {
                         self.store.save_call(call)?;
-                        if let Some(line) = self.board.line(&id) {
+                        if let Some(line) = self.board.line(&id)
+                            && self.lines.is_new(&id, line)
+                        {
                             self.store.save_line(call, line)?;
                         }
                     }
@@ -152,6 +154,7 @@ impl Core {
                     json: signed.json.clone(),
                     call: *call,
                     message: payload.id,
+                    at: now,
                     relays: None,
                 })?;
                 self.effects.push(Effect::Publish(signed));
@@ -225,6 +228,7 @@ impl Core {
     /// Memory is made equal to the database: at the start, and after a batch that was not committed.
     pub(super) fn restore(&mut self) -> Result<(), store::Error> {
         self.board.clear();
+        self.lines.forget_saved();
         let mut ids: Vec<CallId> = self.store.live_calls()?.iter().map(|stored| stored.call.id).collect();
         ids.extend(self.store.calls_with_held()?);
         ids.sort_unstable();
@@ -271,8 +275,9 @@ impl Core {
         self.store.forget_signals(now - REMEMBERED)?;
         self.store.prune_peers()?;
         self.directory.expire(now);
-        let too_old = (now - UNDELIVERED_KEPT).as_secs();
-        for out in self.store.outbox()?.into_iter().filter(|out| out.created_at < too_old) {
+        self.tidy_lines();
+        let too_old = now - UNDELIVERED_KEPT;
+        for out in self.store.outbox()?.into_iter().filter(|out| out.at < too_old) {
             self.store.dequeue(&out.event)?;
             self.refusals.remove(&out.event);
             self.give_up(&out.call, out.message.as_ref(), "no relay took it within a day", now)?;

@@ -59,11 +59,7 @@ impl Core {
             name: self.me.name.clone(),
             capabilities: self.settings.capabilities.clone(),
             timestamp: Some(now.0),
-            p2p: Some(V2 {
-                v: vec![VERSION],
-                inbox: self.pool.inbox_relays().map(ToString::to_string).collect(),
-                pow: 0,
-            }),
+            p2p: Some(V2 { v: vec![VERSION], inbox: self.own_inbox(), pow: 0 }),
         };
         let created_at = now.as_secs().max(self.store.meta(META)?.unwrap_or(0) + 1);
         let announcement = presence::Announcement {

@@ -20,11 +20,13 @@ pub struct Outgoing {
     pub call: CallId,
     /// The message that it carries; none for what is said about the call itself.
     pub message: Option<MessageId>,
+    /// When it was queued.
+    pub at: Millis,
     /// The relays that it is for, where that are not simply ours.
     pub relays: Option<Vec<String>>,
 }
 
-const COLUMNS: &str = "event, kind, created_at, json, call, message, relays";
+const COLUMNS: &str = "event, kind, created_at, json, call, message, relays, at";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Outgoing> {
     let relays: Option<String> = row.get(6)?;
@@ -35,6 +37,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Outgoing> {
         json: row.get(3)?,
         call: row.get(4)?,
         message: row.get(5)?,
+        at: row.get(7)?,
         relays: relays.and_then(|relays| serde_json::from_str(&relays).ok()),
     })
 }
@@ -46,7 +49,8 @@ impl Store {
     /// [`super::Error`].
     pub fn enqueue(&mut self, out: &Outgoing) -> Result<()> {
         self.execute(
-            "INSERT INTO outbox (event, kind, created_at, json, call, message, relays) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO outbox (event, kind, created_at, json, call, message, relays, at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 &out.event,
                 out.kind,
@@ -55,6 +59,7 @@ impl Store {
                 &out.call,
                 &out.message,
                 out.relays.as_ref().map(|relays| json(relays)),
+                out.at,
             ),
         )
     }

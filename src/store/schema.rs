@@ -202,6 +202,9 @@ CREATE INDEX peers_by_time ON peers (at);
 
 -- Where an event goes, as JSON; null is every relay of the identity.
 ALTER TABLE outbox ADD COLUMN relays TEXT;
+-- When it was queued: mail is dated back.
+ALTER TABLE outbox ADD COLUMN at INTEGER NOT NULL DEFAULT 0;
+UPDATE outbox SET at = created_at * 1000;
 CREATE INDEX outbox_by_message ON outbox (message);
 CREATE INDEX messages_mail ON messages (peer) WHERE call IS NULL;
 CREATE INDEX messages_queued ON messages (row) WHERE state = 'queued';

@@ -220,6 +220,7 @@ fn what_is_queued_leaves_once_and_cursors_never_go_back() {
         call: Hex([1; 8]),
         message: Some(Hex([1; 16])),
         relays: None,
+        at: Millis(0),
     };
     store.enqueue(&out).unwrap();
     assert_eq!(store.outbox().unwrap(), [out]);

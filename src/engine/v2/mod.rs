@@ -39,6 +39,7 @@ use self::peers::Lookup;
 use self::signals::{Answered, Pending};
 use self::talks::Talk;
 use self::wraps::Backlog;
+use crate::proto::call::Line;
 use crate::proto::{CallId, EventId, MessageId, PublicKey};
 use crate::transport::Signed;
 use crate::transport::v2::{DecryptBudget, Rumor};
@@ -101,6 +102,8 @@ pub(in crate::engine) struct Lines {
     answer_budget: DecryptBudget,
     lookups: BTreeMap<PublicKey, Lookup>,
     arrivals: BTreeMap<(CallId, MessageId), Arrival>,
+    /// Which handshake each call's row has: a row is written when that changes, not with each message.
+    saved: BTreeMap<CallId, (u32, Option<EventId>, bool)>,
     /// When a relay lets a frame through again.
     pump_at: Option<Instant>,
     /// Handshakes are to be begun for whatever has none: after a start, and after a batch was lost.
@@ -122,10 +125,22 @@ impl Lines {
             answer_budget: DecryptBudget::default(),
             lookups: BTreeMap::new(),
             arrivals: BTreeMap::new(),
+            saved: BTreeMap::new(),
             pump_at: None,
             renew: true,
             mined,
         };
         (lines, inputs)
+    }
+
+    /// Whether a line differs from its row; it is the row's from now on.
+    pub(in crate::engine) fn is_new(&mut self, id: &CallId, line: &Line) -> bool {
+        let row = (line.generation, line.offer.as_ref().map(|offer| offer.rumor), line.ours);
+        self.saved.insert(*id, row) != Some(row)
+    }
+
+    /// Rows may have been rolled back.
+    pub(in crate::engine) fn forget_saved(&mut self) {
+        self.saved.clear();
     }
 }

@@ -186,12 +186,24 @@ impl Core {
         Ok(())
     }
 
-    /// A peer has spoken v2.
-    pub(super) fn note_v2(&mut self, key: &PublicKey, now: Millis) -> Result<(), store::Error> {
-        if self.store.peer(key)?.is_none() {
-            self.store.save_peer(key, &StoredPeer::default(), now)?;
+    /// A peer has spoken v2, and perhaps told where it reads its wraps.
+    pub(super) fn note_v2(
+        &mut self,
+        key: &PublicKey,
+        inbox: &[String],
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let known = self.store.peer(key)?;
+        if known.as_ref().is_none_or(|known| !inbox.is_empty() && known.inbox != inbox) {
+            let work = known.map_or(0, |known| known.work);
+            self.store.save_peer(key, &StoredPeer { inbox: inbox.to_vec(), work }, now)?;
         }
         Ok(())
+    }
+
+    /// Where we read our wraps.
+    pub(in crate::engine) fn own_inbox(&self) -> Vec<String> {
+        self.pool.inbox_relays().map(ToString::to_string).collect()
     }
 
     /// Tells everybody where we read our wraps (kind 10050), once a start.

@@ -88,6 +88,7 @@ impl Core {
             noise: [0; signal::FIRST_MESSAGE],
             versions: vec![VERSION],
             relays: relays.clone(),
+            inbox: self.own_inbox(),
         };
         let public = offer.key;
         let terms = Terms::of(&offer, &shared, generation, &self.me.key, &call.peer);
@@ -171,6 +172,7 @@ impl Core {
             invite: standing.rumor,
             hash,
             replaces,
+            inbox: self.own_inbox(),
         };
         let body = Body::Accept(answer);
         let rumor = rumor(&Signal { call: shared, generation, body }, now);
@@ -219,7 +221,12 @@ impl Core {
                 return Ok(());
             }
         };
-        self.note_v2(from, now)?;
+        let inbox = match &signal.body {
+            Body::Invite(offer) | Body::Resume(offer) => offer.inbox.as_slice(),
+            Body::Accept(answer) => answer.inbox.as_slice(),
+            _ => &[],
+        };
+        self.note_v2(from, inbox, now)?;
         if let Some(named) = self.store.call_named(from, &signal.call.to_string())? {
             self.restore_call(&named)?;
         }
@@ -291,8 +298,23 @@ impl Core {
         }
         let call = *call;
         self.lines.published.remove(event);
+        self.drop_offer(&call);
         self.board.handle_undeliverable(&call, format!("every inbox relay refused it: {reason}"), now);
         self.settle(now)
+    }
+
+    /// A relay has an offer: whatever others say, it is on its way.
+    pub(in crate::engine) fn handle_offer_taken(&mut self, event: &EventId) {
+        self.lines.published.remove(event);
+    }
+
+    /// Forgets what was kept for calls that are over.
+    pub(in crate::engine) fn tidy_lines(&mut self) {
+        let live: Vec<CallId> = self.board.live().map(|call| call.id).collect();
+        let talks = &self.lines.talks;
+        self.lines.answers.retain(|id, _| live.contains(id) || talks.contains_key(id));
+        self.lines.published.retain(|_, (id, _)| live.contains(id));
+        self.lines.saved.retain(|id, _| live.contains(id) || talks.contains_key(id));
     }
 
     /// Begins a handshake for whatever has none and needs one.

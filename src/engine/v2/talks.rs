@@ -168,7 +168,7 @@ impl Core {
         });
         let handled = match opened {
             Ok(Some((epoch, number, plaintext))) => {
-                    talk.delivery.handle_frame(epoch, number, &plaintext, steady)
+                talk.delivery.handle_frame(epoch, number, &plaintext, steady)
             }
             Ok(None) => Handled::Dropped("there is no key for its epoch"),
             Err(error) => {

@@ -188,6 +188,7 @@ impl Core {
                     json: signed.json.clone(),
                     call,
                     message,
+                    at: now,
                     relays: Some(letter.relays.clone()),
                 })?;
                 self.effects.push(Effect::PublishTo(signed, letter.relays.clone()));

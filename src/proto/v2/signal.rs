@@ -116,6 +116,8 @@ pub struct Offer {
     pub versions: Vec<u32>,
     /// Where the session can meet. Somebody else's choice: to be checked before they are dialled.
     pub relays: Vec<String>,
+    /// Where the sender reads its wraps; empty if it does not say.
+    pub inbox: Vec<String>,
 }
 
 /// The second half of a handshake.
@@ -137,6 +139,8 @@ pub struct Answer {
     pub hash: Hex<32>,
     /// The sender's own invite, when both rang at once.
     pub replaces: Option<SharedCallId>,
+    /// Where the sender reads its wraps; empty if it does not say.
+    pub inbox: Vec<String>,
 }
 
 impl Body {
@@ -207,6 +211,8 @@ struct Wire {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     relays: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    inbox: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     invite: Option<EventId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hash: Option<Hex<32>>,
@@ -258,6 +264,7 @@ impl Signal {
             noise: None,
             versions: None,
             relays: None,
+            inbox: None,
             invite: None,
             hash: None,
             replaces: None,
@@ -273,6 +280,7 @@ impl Signal {
                 wire.noise = Some(STANDARD.encode(offer.noise));
                 wire.versions = Some(offer.versions.clone());
                 wire.relays = Some(offer.relays.clone());
+                wire.inbox = Some(offer.inbox.clone()).filter(|inbox| !inbox.is_empty());
             }
             Body::Accept(answer) => {
                 wire.agent_id = Some(answer.agent_id.clone());
@@ -283,6 +291,7 @@ impl Signal {
                 wire.invite = Some(answer.invite);
                 wire.hash = Some(answer.hash);
                 wire.replaces = answer.replaces;
+                wire.inbox = Some(answer.inbox.clone()).filter(|inbox| !inbox.is_empty());
             }
             Body::Cancel { reason } | Body::Reject { reason } | Body::End { reason } => {
                 wire.reason = Some(cut(reason.clone(), TOPIC_LIMIT));
@@ -308,6 +317,7 @@ impl Wire {
             noise: noise(self.noise)?,
             versions,
             relays: relays(self.relays, INVITE_RELAYS)?,
+            inbox: inbox(self.inbox)?,
         })
     }
 
@@ -321,6 +331,7 @@ impl Wire {
             invite: required(self.invite, "invite")?,
             hash: required(self.hash, "hash")?,
             replaces: self.replaces,
+            inbox: inbox(self.inbox)?,
         })
     }
 
@@ -356,6 +367,16 @@ fn relays(member: Option<Vec<String>>, most: usize) -> Result<Vec<String>, Malfo
         .ok_or(Malformed::Member("relays"))
 }
 
+/// None, or at most as many addresses as are looked at in anybody's list.
+fn inbox(member: Option<Vec<String>>) -> Result<Vec<String>, Malformed> {
+    match member {
+        Some(member) if !member.is_empty() => {
+            relays(Some(member), INVITE_RELAYS).map_err(|_| Malformed::Member("inbox"))
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
 fn is_relay_address(url: &str) -> bool {
     url.len() <= RELAY_LIMIT
         && (url.starts_with("wss://") || url.starts_with("ws://"))
@@ -381,6 +402,7 @@ mod tests {
             noise: [2; FIRST_MESSAGE],
             versions: vec![2],
             relays: vec!["wss://one.example".into(), "wss://two.example".into()],
+            inbox: vec![],
         }
     }
 
@@ -394,6 +416,7 @@ mod tests {
             invite: Hex([5; 32]),
             hash: Hex([6; 32]),
             replaces: None,
+            inbox: vec![],
         }
     }
 

@@ -125,6 +125,7 @@ async fn a_call_is_set_up_and_talked_over_two_relays_and_leaves_nothing_readable
         noise: [0; signal::FIRST_MESSAGE],
         versions: vec![2],
         relays: relays.iter().map(ToString::to_string).collect(),
+        inbox: vec![],
     };
     let (caller, callee) = (alice_id.public_key(), bob.key());
     let (initiator, first) = Initiator::start(key, &Terms::of(&offer, &CALL, 0, &caller, &callee)).unwrap();
@@ -168,6 +169,7 @@ async fn a_call_is_set_up_and_talked_over_two_relays_and_leaves_nothing_readable
             invite: opened.id,
             hash: response.hash,
             replaces: None,
+            inbox: vec![],
         }),
     };
     let ephemeral = WrapOptions::at(WrapKind::Ephemeral, now());

@@ -376,6 +376,7 @@ mod tests {
             noise: [0; FIRST_MESSAGE],
             versions: vec![2],
             relays: vec!["wss://one.example".into(), "wss://two.example".into()],
+            inbox: vec![],
         }
     }
 

@@ -60,6 +60,7 @@ fn shake() -> Shaken {
         noise: [0; FIRST_MESSAGE],
         versions: vec![2],
         relays: vec!["wss://one.example".into(), "wss://two.example/path".into()],
+        inbox: vec![],
     };
     let unbound = offer.clone();
     let terms = Terms::of(&unbound, &CALL, GENERATION, &caller, &callee);
@@ -76,6 +77,7 @@ fn shake() -> Shaken {
         invite: rumor(&invite).id(&caller),
         hash: response.hash,
         replaces: None,
+        inbox: vec![],
     };
     let (session, _) = initiator.finish(&answer.key, &answer.noise, &answer.hash).unwrap();
     Shaken { prologue: terms.prologue(), offer, answer, caller: session, callee: response.session }

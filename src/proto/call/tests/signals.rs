@@ -62,6 +62,7 @@ fn offer(topic: &str, expires: Millis) -> Offer {
         noise: [0; 32],
         versions: vec![2],
         relays: vec!["wss://r.example".into()],
+        inbox: vec![],
     }
 }
 
@@ -75,6 +76,7 @@ fn answer(invite: EventId, replaces: Option<SharedCallId>) -> Answer {
         invite,
         hash: Hex([0; 32]),
         replaces,
+        inbox: vec![],
     }
 }
 
