@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import queue
@@ -14,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from parts.process import DEADLINE_S, REPOSITORY, clean_environment, end, last_words, start
+from parts.node import PROGRAMS, node
+from parts.process import DEADLINE_S, clean_environment, end, last_words, start
 
-PROGRAM = REPOSITORY / "tests" / "interop" / "legacy" / "agent.mjs"
+PROGRAM = PROGRAMS / "legacy" / "agent.mjs"
 
 Json = dict[str, Any]
 
@@ -112,7 +112,7 @@ class LegacyPeer:
 @contextmanager
 def legacy_peer(folder: Path, relay_url: str, agent_id: str, *, secret: str | None = None) -> Iterator[LegacyPeer]:
     """Runs a legacy peer on one relay, with a new key unless `secret` (hex) is given."""
-    words: list[str | Path] = [_node(), PROGRAM, relay_url, agent_id, *([secret] if secret else [])]
+    words: list[str | Path] = [node(), PROGRAM, relay_url, agent_id, *([secret] if secret else [])]
     process = start(words, folder=folder, environment=clean_environment(folder), talks=True)
     try:
         yield LegacyPeer(process, folder, agent_id)
@@ -124,10 +124,3 @@ def _wire(name: str) -> str:
     """`room_id` is `roomId` on the wire."""
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
-
-
-@functools.cache
-def _node() -> Path:
-    script = REPOSITORY / "scripts" / "install-legacy-peer.sh"
-    done = subprocess.run([script], stdout=subprocess.PIPE, text=True, check=True)
-    return Path(done.stdout.strip()) / "node"
