@@ -8,6 +8,7 @@
 
 import { createInterface } from 'node:readline'
 import * as nip17 from 'nostr-tools/nip17'
+import { npubEncode } from 'nostr-tools/nip19'
 import { SimplePool, useWebSocketImplementation } from 'nostr-tools/pool'
 import { finalizeEvent, generateSecretKey, getPublicKey, verifyEvent } from 'nostr-tools/pure'
 import WebSocket from 'ws'
@@ -72,7 +73,7 @@ await publish(finalizeEvent(list, secretKey), relays)
 await new Promise(oneose =>
   pool.subscribeMany(relays, { kinds: [KIND_WRAP], '#p': [publicKey] }, { onevent: onWrap, oneose })
 )
-print({ event: 'ready', pubkey: publicKey })
+print({ event: 'ready', pubkey: publicKey, npub: npubEncode(publicKey) })
 
 for await (const line of createInterface({ input: process.stdin })) await obey(line)
 process.exit(0)

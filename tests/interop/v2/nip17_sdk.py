@@ -49,9 +49,9 @@ class Mailbox:
         self._seen: set[str] = set()
 
     @property
-    def pubkey(self) -> str:
-        """The public key, hex."""
-        return self._keys.public_key().to_hex()
+    def public_key(self) -> PublicKey:
+        """Who this is."""
+        return self._keys.public_key()
 
     async def open(self) -> None:
         """Connects, says where the inbox is, and listens there."""
@@ -133,7 +133,8 @@ async def main(urls: list[str]) -> None:
     """Runs until stdin ends."""
     mailbox = Mailbox(ClientBuilder().build(), [RelayUrl.parse(url) for url in urls])
     await mailbox.open()
-    tell({"event": "ready", "pubkey": mailbox.pubkey})
+    key = mailbox.public_key
+    tell({"event": "ready", "pubkey": key.to_hex(), "npub": key.to_bech32()})
     while line := await asyncio.to_thread(sys.stdin.readline):
         await obey(mailbox, line)
 

@@ -38,7 +38,9 @@ class Nip17Client(Talker):
 
     def __init__(self, process: subprocess.Popen[str], folder: Path, label: str) -> None:
         super().__init__(process, folder, label)
-        self.pubkey: str = self.event("ready")["pubkey"]
+        ready = self.event("ready")
+        self.pubkey: str = ready["pubkey"]
+        self.npub: str = ready["npub"]
 
     def inbox_of(self, pubkey: str) -> list[str]:
         """Where a key wants its messages; waits until it has said so."""
