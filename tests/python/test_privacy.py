@@ -20,7 +20,7 @@ import pytest
 from p2p_comm import Agent, Call, Ended, Escalation, Message, ReceivedFile
 from parts import privacy, recording
 from parts.decoder import try_record
-from parts.privacy import FRAME_PREFIX, Said
+from parts.privacy import EPHEMERAL, FRAME_PREFIX, Said
 from parts.recording import recording_proxy
 
 TEXTS = 1_000
@@ -173,19 +173,32 @@ def test_identities_stand_only_where_agents_name_themselves_and_are_called(held:
     assert set(seen) <= {*privacy.PUBLIC, privacy.STORED_WRAP, privacy.EPHEMERAL}
 
 
-def test_sessions_have_connections_of_their_own(held: Held) -> None:
+def test_an_agent_is_not_named_on_its_connections_of_sessions(held: Held, tmp_path: Path) -> None:
+    alice, bob = held.sides
     sessions = privacy.session_connections(held.record)
-    assert len(sessions) >= 2
+    # Whose is which: alice listens to the key in her invitation, which is read here with bob's.
+    (session_key,) = {
+        signal["key"] for signal in try_record(tmp_path, held.texts, [bob.secret])["signals"] if signal["t"] == "invite"
+    }
+    frames = privacy.frames(held.record)
+    (other_key,) = {frame["pubkey"] for frame in frames} - {session_key}
+    hers = privacy.connections_that_listen_to(held.record, session_key)
+    his = privacy.connections_that_listen_to(held.record, other_key)
+    assert hers
+    assert his
+    assert not hers & his
+    assert hers | his <= sessions
+    assert privacy.named_on(held.record, hers, [alice.pubkey, alice.npub]) == []
+    assert privacy.named_on(held.record, his, [bob.pubkey, bob.npub]) == []
     for said in held.record:
         if said.message.connection in sessions and said.event is not None:
-            # Stored wraps are published there; whom they are for is the receiver, never the sender.
-            assert said.event["kind"] in (privacy.EPHEMERAL, privacy.STORED_WRAP, privacy.AUTHENTICATION)
-            assert said.event["pubkey"] not in held.keys
+            answers = {privacy.INBOX} if said.message.direction == "to client" else {privacy.STORED_WRAP}
+            assert said.event["kind"] in {privacy.EPHEMERAL, privacy.AUTHENTICATION, *answers}
 
 
 def test_what_a_session_publishes_names_throw_away_keys_only(held: Held) -> None:
     events = privacy.ephemeral_events(held.record).values()
-    frames = [event for event in events if event["content"].startswith(FRAME_PREFIX)]
+    frames = privacy.frames(held.record)
     assert len(frames) > 10
     for event in events:
         ((name, receiver),) = event["tags"]
@@ -194,6 +207,11 @@ def test_what_a_session_publishes_names_throw_away_keys_only(held: Held) -> None
     # One key a side, for the whole call.
     assert len({event["pubkey"] for event in frames}) == 2
     assert {event["pubkey"] for event in frames} == {event["tags"][0][1] for event in frames}
+    # Echoes go from a key to itself, and all look alike.
+    all_events = [said.event for said in held.record if said.event is not None and said.event["kind"] == EPHEMERAL]
+    echoes = [event for event in all_events if event["id"] not in privacy.ephemeral_events(held.record)]
+    assert len({len(event["content"]) for event in echoes}) <= 1
+    assert not {event["pubkey"] for event in echoes} & {event["pubkey"] for event in frames}
 
 
 def test_sizes_tell_a_bucket_and_no_more(held: Held) -> None:
@@ -262,6 +280,8 @@ FRAME = said("EVENT", event(21059), connection=2)
         said("EVENT", event(1059, tags=[["p", KEY]]), connection=2),
         said("EVENT", "sub", event(1059, tags=[["p", KEY]]), direction="to client"),
         said("EVENT", event(1), connection=2),
+        said("REQ", "sub", {"kinds": [10050], "authors": [KEY]}, connection=2),
+        said("EVENT", "sub", event(10050, pubkey=KEY), connection=2, direction="to client"),
     ],
 )
 def test_a_key_in_its_place_is_right(right: Said) -> None:
@@ -283,6 +303,9 @@ def test_a_key_in_its_place_is_right(right: Said) -> None:
         said("AUTH", event(22242, pubkey=KEY), connection=2),
         said("REQ", "sub", {"kinds": [1059], "#p": [KEY]}, connection=2),
         said("REQ", "sub", {"kinds": [21059], "#p": [KEY]}),
+        said("REQ", "sub", {"kinds": [10050]}, {"kinds": [30078], "authors": [KEY]}, connection=2),
+        said("REQ", KEY, {"kinds": [10050], "authors": [KEY]}, connection=2),
+        said("EVENT", event(10050, pubkey=KEY), connection=2),
         said("REQ", f"inbox-{KEY}", {"kinds": [1059]}),
         said("EOSE", f"inbox-{KEY}", direction="to client"),
         said("NOTICE", KEY, direction="to client"),

@@ -338,7 +338,8 @@ function tryRecord(recordPath, keysPath) {
   const stored = all.filter(event => event.kind === v2.STORED)
   const owned = new Set(secrets.map(secret => getPublicKey(secret)))
   const toOwned = stored.filter(event => v2.tagValues(event, 'p').some(key => owned.has(key)))
-  const ephemeral = all.filter(event => event.kind === v2.EPHEMERAL && !isFrame(event))
+  // What begins with `#` and is no frame is an echo, which says nothing.
+  const ephemeral = all.filter(event => event.kind === v2.EPHEMERAL && !event.content.startsWith('#'))
   const [openedStored, openedEphemeral] = [open(stored), open(ephemeral)]
   const rumors = [...openedStored, ...openedEphemeral].map(opened => opened.rumor)
   const signals = rumors

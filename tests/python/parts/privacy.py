@@ -17,7 +17,7 @@ PRESENCE, DELETION, INBOX, AUTHENTICATION = 30078, 5, 10050, 22242
 # Events in which an agent names itself in public.
 PUBLIC = (PRESENCE, DELETION, INBOX, AUTHENTICATION)
 
-FRAME_PREFIX = "#p2p1."
+FRAME_PREFIX, ECHO_PREFIX = "#p2p1.", "#p2p-echo."
 # Before a frame's ciphertext, and what ChaCha20-Poly1305 adds to it.
 FRAME_HEADER, TAG = 10, 16
 SMALLEST_FRAME, LARGEST_FRAME = 256, 40_960
@@ -48,9 +48,23 @@ def _parsed(message: Message) -> Said:
 
 
 def ephemeral_events(record: Iterable[Said]) -> dict[str, Json]:
-    """Frames and ephemeral wraps, by their id: each is recorded several times."""
+    """Frames and ephemeral wraps, by their id, for each is recorded several times; without the echoes of links."""
     events = (said.event for said in record)
-    return {event["id"]: event for event in events if event is not None and event["kind"] == EPHEMERAL}
+    return {
+        event["id"]: event
+        for event in events
+        if event is not None and event["kind"] == EPHEMERAL and not is_echo(event)
+    }
+
+
+def frames(record: Iterable[Said]) -> list[Json]:
+    """Each frame once."""
+    return [event for event in ephemeral_events(record).values() if event["content"].startswith(FRAME_PREFIX)]
+
+
+def is_echo(event: Json) -> bool:
+    """Whether it goes from a key to itself, to see whether the relay carries live events."""
+    return str(event["content"]).startswith(ECHO_PREFIX) and event["tags"] == [["p", event["pubkey"]]]
 
 
 def session_connections(record: Iterable[Said]) -> set[int]:
@@ -63,6 +77,11 @@ def session_connections(record: Iterable[Said]) -> set[int]:
     }
 
 
+def connections_that_listen_to(record: Iterable[Said], key: str) -> set[int]:
+    """The connections with a subscription that names a key as the receiver."""
+    return {said.message.connection for said in record if any(key in asked.get("#p", []) for asked in said.filters)}
+
+
 def identities_out_of_place(record: Collection[Said], keys: Collection[str]) -> list[str]:
     """Where a public key of `keys` (hex or npub) stands and must not.
 
@@ -71,24 +90,42 @@ def identities_out_of_place(record: Collection[Said], keys: Collection[str]) -> 
     * an event in which an agent names itself, and an authentication; not on a connection of sessions
     * the filters of a subscription; not on a connection of sessions
     * the `p` tag of a stored wrap: whom it is for. It is published on any connection, and comes back only on those
-      that are not a session's.
+      that are not a session's
+    * the question for the inbox of a peer, and its answer, on any connection
+
+    Whose connection it is, is not looked at: see `named_on`.
     """
     sessions = session_connections(record)
     wrong = []
     for said in record:
-        if not any(key in said.message.text for key in keys):
-            continue
-        event, on_session = said.event, said.message.connection in sessions
-        if event is not None and event["kind"] == STORED_WRAP:
-            right = not (on_session and said.message.direction == "to client") and not _has(_without_p(event), keys)
-        elif event is not None:
-            right = event["kind"] in PUBLIC and not on_session
-        else:
-            # A subscription's name is ours to choose, and relays repeat it.
-            right = said.word == "REQ" and not on_session and not _has(json.loads(said.message.text)[1], keys)
-        if not right:
+        if any(key in said.message.text for key in keys) and not _in_place(
+            said, keys, on_session=said.message.connection in sessions
+        ):
             wrong.append(f"connection {said.message.connection}, {said.message.direction}: {said.message.text[:300]}")
     return wrong
+
+
+def _in_place(said: Said, keys: Collection[str], *, on_session: bool) -> bool:
+    event, to_client = said.event, said.message.direction == "to client"
+    if event is not None:
+        if event["kind"] == STORED_WRAP:
+            return not (on_session and to_client) and not _has(_without_p(event), keys)
+        return event["kind"] in PUBLIC and (not on_session or (event["kind"] == INBOX and to_client))
+    if said.word != "REQ":
+        return False
+    # A subscription's name is ours to choose, and relays repeat it.
+    name = json.loads(said.message.text)[1]
+    return not _has(name, keys) and (not on_session or all(_asks_for_inbox(asked, keys) for asked in said.filters))
+
+
+def _asks_for_inbox(asked: Json, keys: Collection[str]) -> bool:
+    return asked.get("kinds") == [INBOX] or not _has(asked, keys)
+
+
+def named_on(record: Iterable[Said], connections: Collection[int], keys: Collection[str]) -> list[str]:
+    """Messages on these connections that name one of these keys."""
+    on_them = (said.message.text for said in record if said.message.connection in connections)
+    return [text[:300] for text in on_them if any(key in text for key in keys)]
 
 
 def _without_p(event: Json) -> Json:
