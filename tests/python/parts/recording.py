@@ -126,12 +126,17 @@ class RecordingProxy:
 
     async def _cut(self) -> None:
         self.counts.cut += len(self._connections)
+        self._abort()
+
+    def _abort(self) -> None:
         for writers in self._connections.values():
             for writer in writers:
                 writer.transport.abort()
 
     async def _end(self) -> None:
         await self._close()
+        # Closing would wait for a client that does not read.
+        self._abort()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
