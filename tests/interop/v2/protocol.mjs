@@ -53,6 +53,7 @@ const TYPES = [
   'read',
   'ping',
   'end',
+  'file-done',
 ]
 
 export const unhex = text => {
@@ -347,7 +348,7 @@ export function readBodies(type, stream, bodies) {
   if (['text', 'escalation', 'escalation-answer'].includes(type)) return { text: joinParts(bodies) }
   assert.equal(bodies.length, 1, `${type} is one entry`)
   const [body] = bodies
-  if (['file-accept', 'read', 'ping'].includes(type)) {
+  if (['file-accept', 'file-done', 'read', 'ping'].includes(type)) {
     assert.equal(body.length, 0, `${type} has no body`)
     return {}
   }
