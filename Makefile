@@ -65,7 +65,7 @@ soak: $(NATIVE)
 
 clean:
 	cargo clean
-	rm -rf $(VENV) build tests/interop/legacy/node_modules python/p2p_comm/_native*.so
+	rm -rf $(VENV) build tests/interop/node_modules python/p2p_comm/_native*.so
 	rm -rf .pytest_cache .mypy_cache .ruff_cache
 
 $(TOOLS): requirements-dev.txt

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints the folder of a Node.js that the legacy peer's libraries accept (20.19 or later): the system's own where it
+# Prints the folder of a Node.js that the libraries of tests/interop accept (20.19 or later): the system's own where it
 # is new enough, else one from the Python package registry, kept under build/parts, which needs neither root nor apt.
 set -euo pipefail
 cd "$(dirname "$0")/.."

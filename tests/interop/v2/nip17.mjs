@@ -1,0 +1,79 @@
+// A client of private direct messages (NIP-17) on nostr-tools: no code of p2p-comm, and nothing that it knows of us.
+//
+//     node nip17.mjs <relay url>…
+//
+// One JSON object a line. On stdin commands, {"n": 1, "do": "send", "to": <hex>, "text": …}; on stdout their replies,
+// {"n": 1, "ok": …} or {"n": 1, "error": …}, and between them events, {"event": "message", "from", "kind", "text",
+// "tags", "id"}. It leaves when stdin ends. The relays are its inbox (kind 10050), and where it looks up that of others.
+
+import { createInterface } from 'node:readline'
+import * as nip17 from 'nostr-tools/nip17'
+import { npubEncode } from 'nostr-tools/nip19'
+import { SimplePool, useWebSocketImplementation } from 'nostr-tools/pool'
+import { finalizeEvent, generateSecretKey, getPublicKey, verifyEvent } from 'nostr-tools/pure'
+import WebSocket from 'ws'
+
+useWebSocketImplementation(WebSocket)
+
+const KIND_INBOX = 10050
+const KIND_WRAP = 1059
+
+const relays = process.argv.slice(2)
+const secretKey = generateSecretKey()
+const publicKey = getPublicKey(secretKey)
+const pool = new SimplePool()
+const seen = new Set()
+
+const now = () => Math.floor(Date.now() / 1000)
+const print = object => process.stdout.write(JSON.stringify(object) + '\n')
+const tags = (event, name) => event.tags.filter(tag => tag[0] === name).map(tag => tag[1])
+
+// Each relay says OK, or this fails.
+const publish = (event, to) => Promise.all(pool.publish(to, event))
+
+async function inboxOf(pubkey) {
+  const list = await pool.get(relays, { kinds: [KIND_INBOX], authors: [pubkey] })
+  return list ? tags(list, 'relay') : []
+}
+
+function onWrap(wrap) {
+  if (seen.has(wrap.id)) return
+  seen.add(wrap.id)
+  try {
+    if (!verifyEvent(wrap)) throw new Error('the wrap is not signed')
+    const { id, pubkey, kind, content, tags } = nip17.unwrapEvent(wrap, secretKey)
+    print({ event: 'message', from: pubkey, kind, text: content, tags, id })
+  } catch (error) {
+    print({ event: 'unreadable', id: wrap.id, why: String(error?.message ?? error) })
+  }
+}
+
+const commands = {
+  inbox: ({ of }) => inboxOf(of),
+  async send({ to, text }) {
+    const inbox = await inboxOf(to)
+    if (!inbox.length) throw new Error('no inbox')
+    await publish(nip17.wrapEvent(secretKey, { publicKey: to }, text), inbox)
+    return inbox
+  },
+}
+
+async function obey(line) {
+  const { n, do: verb, ...fields } = JSON.parse(line)
+  try {
+    if (!commands[verb]) throw new Error(`unknown command ${verb}`)
+    print({ n, ok: await commands[verb](fields) })
+  } catch (error) {
+    print({ n, error: String(error?.message ?? error) })
+  }
+}
+
+const list = { kind: KIND_INBOX, created_at: now(), tags: relays.map(url => ['relay', url]), content: '' }
+await publish(finalizeEvent(list, secretKey), relays)
+await new Promise(oneose =>
+  pool.subscribeMany(relays, { kinds: [KIND_WRAP], '#p': [publicKey] }, { onevent: onWrap, oneose })
+)
+print({ event: 'ready', pubkey: publicKey, npub: npubEncode(publicKey) })
+
+for await (const line of createInterface({ input: process.stdin })) await obey(line)
+process.exit(0)
