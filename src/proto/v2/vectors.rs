@@ -107,6 +107,7 @@ fn kind(named: &Value) -> Kind {
         Some("text") => Kind::Text,
         Some("file-offer") => Kind::FileOffer,
         Some("file-accept") => Kind::FileAccept,
+        Some("file-done") => Kind::FileDone,
         Some("file-cancel") => Kind::FileCancel,
         Some("chunk") => Kind::Chunk,
         Some("escalation") => Kind::Escalation,
