@@ -119,7 +119,7 @@ TAMPERED = [
     ("frames.json", "batches/2", flip("batches", 2, "hex")),
     ("frames.json", "batches/4", flip("batches", 4, "entries", 0, "id")),
     ("frames.json", "bodies/5", flip("bodies", 5, "bodies", 0)),
-    ("frames.json", "bodies/9", put("bodies", 9, "says", "finals", 1, value=[1, 301])),
+    ("frames.json", "bodies/10", put("bodies", 10, "says", "finals", 1, value=[1, 301])),
     ("frames.json", "long_texts/3", put("long_texts", 3, "parts", 0, 0, value=32632)),
     ("frames.json", "frames/1", put("frames", 1, "number", value=65537)),
     ("frames.json", "new/0", put("new", value=[{}])),
