@@ -35,6 +35,11 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
 /// Pause before what a relay did not answer is published again.
 const REPUBLISH_AFTER: Duration = Duration::from_secs(10);
+/// From here on, what the relays agree on about our clock is believed: less is what a header of whole seconds and a slow
+/// handshake make.
+const CLOCK_SLACK_S: f64 = 5.0;
+/// From here on, a person should look at the clock.
+const CLOCK_OFF_S: f64 = 20.0;
 /// Pause after a transaction failed before relays are asked again: a full disk does not empty itself at once.
 const RETRY_AFTER_FAULT: Duration = Duration::from_secs(2);
 
@@ -151,6 +156,8 @@ pub(super) struct Core {
     pub(super) me: Myself,
     pub(super) started: Instant,
     steady: Steady,
+    /// By how much the relays' clock is ahead of ours, where they agree that it is.
+    clock_ahead_ms: i64,
     pub(super) store: Store,
     pub(super) board: Switchboard,
     pub(super) directory: Directory,
@@ -218,6 +225,7 @@ impl Core {
             me,
             started: Instant::now(),
             steady: Steady::begin(),
+            clock_ahead_ms: 0,
             store,
             board,
             directory: Directory::default(),
@@ -279,6 +287,32 @@ impl Core {
         self.steady.now()
     }
 
+    /// What the wall clock says, set right by what the relays agree on: what we sign is dated by it, and who is online
+    /// judged.
+    pub(super) fn wall(&self) -> Millis {
+        let (now, ahead) = (clock::now(), self.clock_ahead_ms);
+        Millis(now.0.saturating_add_signed(ahead))
+    }
+
+    /// Looks at what the relays say about our clock.
+    fn check_clock(&mut self) {
+        let told = self.pool.clock();
+        let off = told.offset_s.filter(|off| told.agreed && off.abs() >= CLOCK_SLACK_S);
+        let ahead = off.map_or(0, |off| (off * 1_000.0) as i64);
+        // A header has whole seconds: what changes by less is as it was.
+        if ahead.abs_diff(self.clock_ahead_ms) < (CLOCK_SLACK_S * 1_000.0) as u64 {
+            return;
+        }
+        self.clock_ahead_ms = ahead;
+        match off {
+            Some(off) if off.abs() >= CLOCK_OFF_S => {
+                tracing::warn!(off_s = off, "the clock is off; what is sent is dated by the relays' clock");
+            }
+            _ => tracing::info!(off_s = off, "the clock is dated by the relays'"),
+        }
+        self.announcer.soon();
+    }
+
     /// The moment of a time of [`Self::steady`].
     pub(super) fn instant_of(&self, at: Millis) -> Instant {
         self.steady.instant_of(at)
@@ -286,7 +320,7 @@ impl Core {
 
     fn next_wake(&mut self) -> Instant {
         let now = Instant::now();
-        let wall = clock::now();
+        let wall = self.wall();
         let wraps = self.wraps_wake(wall);
         let in_wall = |at: Millis| now + at.since(wall);
         let deadlines = [
@@ -307,7 +341,8 @@ impl Core {
 
     /// Handles inputs in one transaction, then lets the effects out, or says why there are none.
     fn batch(&mut self, batch: Vec<Input>) {
-        let now = clock::now();
+        self.check_clock();
+        let now = self.wall();
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
             self.retry_at = None;
         }
@@ -538,7 +573,7 @@ impl Core {
 
     /// Tells relays that this agent goes, and lets what is under way leave.
     async fn farewell(mut self) {
-        if let Some(retraction) = self.retraction(clock::now()) {
+        if let Some(retraction) = self.retraction(self.wall()) {
             self.publish(retraction);
         }
         tokio::join!(self.pool.stop(), self.sessions.stop());

@@ -30,8 +30,10 @@ impl Core {
                 self.handle_direct(&id, &from, created_at, &payload, now)
             }
             Inbound::Synced { relay, class, since_request } => {
-                if class == Class::Session {
-                    self.handle_session_link(&relay);
+                match class {
+                    Class::Session => self.handle_session_link(&relay),
+                    Class::Wrap => self.handle_wraps_told(),
+                    Class::Presence | Class::Direct => {}
                 }
                 if matches!(class, Class::Direct | Class::Wrap) {
                     self.store.set_cursor(relay.as_str(), class.name(), since_request)?;

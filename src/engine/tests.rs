@@ -14,26 +14,26 @@ use crate::relay::{self, EmbeddedRelay};
 use crate::transport::{self, Inbound, Pool};
 
 /// Longer than anything here takes on a busy machine: a deadline, not a pace.
-const LONG_S: f64 = 60.0;
+pub(super) const LONG_S: f64 = 60.0;
 
-async fn relay() -> EmbeddedRelay {
+pub(super) async fn relay() -> EmbeddedRelay {
     let address = ([127, 0, 0, 1], 0).into();
     EmbeddedRelay::start(relay::Options { address, ..relay::Options::default() }).await.unwrap()
 }
 
-struct Agent {
-    folder: tempfile::TempDir,
-    settings: Settings,
-    engine: Engine,
-    handle: Handle,
+pub(super) struct Agent {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) settings: Settings,
+    pub(super) engine: Engine,
+    pub(super) handle: Handle,
 }
 
 impl Agent {
-    fn start(id: &str, relay: &str) -> Self {
+    pub(super) fn start(id: &str, relay: &str) -> Self {
         Self::with(id, relay, |_| {})
     }
 
-    fn with(id: &str, relay: &str, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(super) fn with(id: &str, relay: &str, change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut settings =
             Settings { agent_id: Some(id.into()), relays: vec![relay.into()], ..Settings::default() };
@@ -43,22 +43,22 @@ impl Agent {
     }
 
     /// An orderly stop and a new start in the same home.
-    async fn restart(&mut self) {
+    pub(super) async fn restart(&mut self) {
         self.engine.stop().await;
         self.engine = open(self.folder.path(), &self.settings);
         self.handle = self.engine.handle();
     }
 
-    async fn ask<T: TryFrom<Reply, Error = Error>>(&self, command: Command) -> T {
+    pub(super) async fn ask<T: TryFrom<Reply, Error = Error>>(&self, command: Command) -> T {
         self.handle.ask(command).await.unwrap().try_into().unwrap()
     }
 
-    async fn refused(&self, command: Command) -> ErrorKind {
+    pub(super) async fn refused(&self, command: Command) -> ErrorKind {
         self.handle.ask(command).await.unwrap_err().kind
     }
 
     /// Waits for the next event of these kinds, and takes it.
-    async fn event(&self, kinds: &[EventKind]) -> api::Event {
+    pub(super) async fn event(&self, kinds: &[EventKind]) -> api::Event {
         let wait = Command::Wait {
             consumer: Some("test".into()),
             after: None,
@@ -72,37 +72,37 @@ impl Agent {
         event
     }
 
-    async fn call(&self, agent: &str) -> api::Call {
+    pub(super) async fn call(&self, agent: &str) -> api::Call {
         let command = Command::Call { agent: agent.into(), topic: "topic".into(), client_id: None };
         self.ask::<api::CallReply>(command).await.call
     }
 
-    async fn answer(&self, accept: bool) -> api::Call {
+    pub(super) async fn answer(&self, accept: bool) -> api::Call {
         let command = Command::Answer { call: None, accept, reason: "not now".into() };
         self.ask::<api::CallReply>(command).await.call
     }
 
-    async fn say(&self, words: &str) -> api::Message {
+    pub(super) async fn say(&self, words: &str) -> api::Message {
         self.ask(say(words)).await
     }
 
-    async fn transcript(&self, call: &CallId) -> Vec<(Sender, String)> {
+    pub(super) async fn transcript(&self, call: &CallId) -> Vec<(Sender, String)> {
         let transcript: api::Transcript = self.ask(Command::Transcript { call: Some(*call) }).await;
         transcript.messages.into_iter().map(|message| (message.from, message.text)).collect()
     }
 }
 
-fn open(folder: &Path, settings: &Settings) -> Engine {
+pub(super) fn open(folder: &Path, settings: &Settings) -> Engine {
     let home = Home::open(Some(folder)).unwrap();
     Engine::start(Options { home, settings: settings.clone() }).unwrap()
 }
 
-fn say(words: &str) -> Command {
+pub(super) fn say(words: &str) -> Command {
     Command::Send { text: words.into(), call: None, to: None, client_id: None, wait: None }
 }
 
 /// Alice has called Bob, and Bob has taken it.
-async fn connected(alice: &Agent, bob: &Agent) -> (CallId, CallId) {
+pub(super) async fn connected(alice: &Agent, bob: &Agent) -> (CallId, CallId) {
     let out = alice.call(bob.engine.agent_id()).await.call;
     bob.event(&[EventKind::CallRinging]).await;
     let incoming = bob.answer(true).await.call;

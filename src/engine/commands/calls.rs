@@ -17,6 +17,9 @@ use crate::store::StoredCall;
 /// one to announce themselves. Later, what is not there has had its time.
 const PATIENCE: Duration = Duration::from_secs(4);
 
+/// A clock off by more than this makes relays refuse ephemeral events (strfry: 60 s), with room for ours.
+const CLOCK_SKEW_S: f64 = 45.0;
+
 impl Core {
     pub(in super::super) fn place_call(
         &mut self,
@@ -41,6 +44,7 @@ impl Core {
         if !self.is_connected() {
             return self.patiently(attempt, relays_unreachable);
         }
+        self.check_clock_for_calls()?;
         let found = match self.find_agent(agent, attempt.now) {
             Err(Fault::Api(error)) if error.kind == ErrorKind::UnknownAgent => {
                 return self.patiently(attempt, || error);
@@ -59,7 +63,8 @@ impl Core {
             Dialect::Asking(until) => return Ok(Answer::Wait { until, topic: Topic::Relays }),
             Dialect::V2 => Protocol::V2,
             Dialect::Legacy => Protocol::Legacy,
-            Dialect::Unknown => return Err(nowhere(&found.key).into()),
+            // Agents that were started together announce themselves any moment.
+            Dialect::Unknown => return self.patiently(attempt, || nowhere(&found.key)),
         };
         let place = Place {
             id: fresh(),
@@ -80,6 +85,20 @@ impl Core {
         }
         let stored = self.stored(&id)?;
         Ok(CallReply { call: self.call_view(&stored), already: false, timeout: false }.into())
+    }
+
+    /// A call whose every event relays turn away would only ring out.
+    fn check_clock_for_calls(&self) -> Result<(), Fault> {
+        let told = self.pool.clock();
+        match told.offset_s {
+            Some(off) if off.abs() > CLOCK_SKEW_S && told.agreed && told.rejected => Err(Error::new(
+                ErrorKind::ClockSkew,
+                format!("this machine's clock is off by {off:+.0} s, and relays turn away what it dates"),
+                "set it (timedatectl set-ntp true), then: p2p-comm daemon stop",
+            )
+            .into()),
+            _ => Ok(()),
+        }
     }
 
     /// Waits for relays a little after a start, then gives up with this error.

@@ -230,8 +230,11 @@ impl Core {
                 )
                 .into());
             }
-            Dialect::Unknown if !self.is_connected() => return Err(relays_unreachable().into()),
-            Dialect::Unknown => return Err(nowhere(key).into()),
+            Dialect::Unknown => {
+                let connected = self.is_connected();
+                return self
+                    .patiently(attempt, || if connected { nowhere(key) } else { relays_unreachable() });
+            }
         }
         let message = self.mail(key, id, text, attempt.now)?;
         let stored = StoredMessage { row: 0, message, reason: None, read: false };

@@ -16,14 +16,17 @@
 //! | what was said and not acknowledged | no: rows of `entries` | goes out under the new keys, the same ids |
 //! | wraps that wait to be opened | yes | not marked as seen: the relay hands them out again |
 //!
-//! Rooms: `signals` (out and in), `wraps` (what waits to be opened), `talks` (sessions and what is said in them),
-//! `files`, `mail`, `peers` (who speaks what, and where they read their wraps).
+//! Rooms: `signals` (out and in), `wraps` (what waits to be opened), `talks` (calls' conversations and what comes of
+//! them), `frames` (theirs, in and out), `files`, `mail`, `peers` (who speaks what, and where they read their wraps).
 
 mod files;
+mod frames;
 mod mail;
 mod peers;
 mod signals;
 mod talks;
+#[cfg(test)]
+mod tests;
 mod wraps;
 
 use std::collections::BTreeMap;

@@ -160,7 +160,7 @@ impl Core {
 
     /// Where a peer reads its wraps, as far as is known: its presence, what was remembered of it, our own relays.
     pub(super) fn inbox_of(&self, key: &PublicKey) -> Result<Inbox, store::Error> {
-        let announced = self.directory.get(key, crate::engine::clock::now());
+        let announced = self.directory.get(key, self.wall());
         if let Some(V2 { inbox, pow, .. }) = announced.and_then(|entry| entry.content.p2p.as_ref())
             && !inbox.is_empty()
         {

@@ -10,8 +10,6 @@
 //! outlives its call by the seconds that the last words take. All its outputs are carried out in the transaction of the
 //! input that made them; nothing is sealed before that is committed.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use crate::api::{Error, ErrorKind};
@@ -19,15 +17,11 @@ use crate::engine::core::{Core, Effect, Fault};
 use crate::engine::outputs::event;
 use crate::proto::call::{Call, Content as Words, Entry, Signalled};
 use crate::proto::v2::body::Content;
-use crate::proto::v2::delivery::{self, Change, DRAIN_TIME, Delivery, Handled, Output, Refused, Said};
+use crate::proto::v2::delivery::{self, DRAIN_TIME, Delivery, Refused, Said};
 use crate::proto::{CallId, CallState, EventKind, MessageId, MessageKind, MessageState, Millis};
 use crate::store::{self, NewEvent};
 use crate::transport::RelayId;
-use crate::transport::v2::{Session, SessionEvent};
-
-/// How long a transmission waits for relays that are all gone before it is looked at again; a link that comes up says so
-/// by itself.
-const NO_RELAY: Duration = Duration::from_secs(1);
+use crate::transport::v2::Session;
 
 /// One call's conversation.
 pub(super) struct Talk {
@@ -35,16 +29,18 @@ pub(super) struct Talk {
     /// None while a new handshake is being made.
     pub(super) session: Option<Session>,
     /// Where the session meets.
-    relays: Vec<RelayId>,
+    pub(super) relays: Vec<RelayId>,
     /// What is durable once the batch is committed.
-    point: u64,
+    pub(super) point: u64,
     /// Something happened: frames may be due.
-    stirred: bool,
+    pub(super) stirred: bool,
     /// It ends when the files of ours are through, at the latest then.
     pub(super) ending: Option<Instant>,
     /// How many files of ours are not through.
     pub(super) sending: usize,
-    away: bool,
+    pub(super) away: bool,
+    /// Since when none of the session's relays is connected.
+    pub(super) alone_since: Option<Instant>,
 }
 
 impl Core {
@@ -90,6 +86,7 @@ impl Core {
             stirred: true,
             ending: None,
             away: false,
+            alone_since: None,
         };
         self.lines.talks.insert(*id, talk);
         Ok(())
@@ -144,75 +141,10 @@ impl Core {
         self.lines.talks.get(id).is_some_and(|talk| talk.away)
     }
 
-    // ---- in ----
-
-    /// A frame to a session key of ours.
-    pub(in crate::engine) fn handle_frame(
-        &mut self,
-        frame: &SessionEvent,
-        now: Millis,
-    ) -> Result<(), store::Error> {
-        let Some(id) = self.lines.keys.get(&frame.to).copied() else { return Ok(()) };
-        if let Some(pending) = self.lines.offers.get_mut(&id)
-            && pending.initiator.key().public_key() == frame.to
-        {
-            pending.initiator.hold(frame.clone());
-            return Ok(());
-        }
-        let steady = self.steady();
-        let Some(talk) = self.lines.talks.get_mut(&id) else { return Ok(()) };
-        let Some(session) = &mut talk.session else { return Ok(()) };
-        let opened = session.read(frame).and_then(|read| {
-            let epoch = talk.delivery.receive_epoch(read.epoch);
-            epoch.map(|epoch| Ok((epoch, read.number, session.open(epoch, &read)?))).transpose()
-        });
-        let handled = match opened {
-            Ok(Some((epoch, number, plaintext))) => {
-                talk.delivery.handle_frame(epoch, number, &plaintext, steady)
-            }
-            Ok(None) => Handled::Dropped("there is no key for its epoch"),
-            Err(error) => {
-                tracing::debug!(call = %id, event = %frame.id, %error, "a frame was not opened");
-                return Ok(());
-            }
-        };
-        match handled {
-            Handled::Taken => self.board.handle_heard(&id),
-            Handled::Dropped(why) => tracing::trace!(call = %id, event = %frame.id, why, "frame dropped"),
-            Handled::Malformed(why) => {
-                tracing::debug!(call = %id, event = %frame.id, %why, "frame not taken")
-            }
-        }
-        self.drain_talk(&id, now)
-    }
-
-    /// Carries out what a delivery machine wants.
-    pub(super) fn drain_talk(&mut self, id: &CallId, now: Millis) -> Result<(), store::Error> {
-        while let Some(talk) = self.lines.talks.get_mut(id) {
-            match talk.delivery.poll_output() {
-                Some(Output::Persist(change)) => {
-                    self.store.apply_delivery(id, &change)?;
-                    if let Change::Surface { said: Some(said), .. } = change {
-                        self.handle_said(id, said, now)?;
-                    }
-                }
-                Some(Output::ForgetKey { epoch }) => {
-                    talk.session.iter_mut().for_each(|session| session.forget(epoch));
-                }
-                Some(Output::Event(event)) => self.handle_delivery(id, event, now)?,
-                None if self.feed_files(id, now)? => {}
-                None => break,
-            }
-        }
-        if let Some(talk) = self.lines.talks.get_mut(id) {
-            talk.point = talk.delivery.persist_point();
-            talk.stirred = true;
-        }
-        self.settle(now)
-    }
+    // ---- what comes of it ----
 
     /// The peer has said something.
-    fn handle_said(&mut self, id: &CallId, said: Said, now: Millis) -> Result<(), store::Error> {
+    pub(super) fn handle_said(&mut self, id: &CallId, said: Said, now: Millis) -> Result<(), store::Error> {
         let Some(call) = self.restore_call(id)? else { return Ok(()) };
         let words = match said.content {
             Content::Text(text) => Words::Text(text),
@@ -234,7 +166,7 @@ impl Core {
         Ok(())
     }
 
-    fn handle_delivery(
+    pub(super) fn handle_delivery(
         &mut self,
         id: &CallId,
         happened: delivery::Event,
@@ -399,90 +331,6 @@ impl Core {
         }
         talk.delivery.end(steady);
         self.drain_talk(id, now)
-    }
-
-    // ---- clock, relays, commit ----
-
-    /// What is due by the clock.
-    pub(in crate::engine) fn tick_talks(&mut self, now: Millis) -> Result<(), store::Error> {
-        let (steady, instant) = (self.steady(), Instant::now());
-        let due: Vec<CallId> = self
-            .lines
-            .talks
-            .iter()
-            .filter(|(_, talk)| {
-                talk.delivery.has_output()
-                    || talk.ending.is_some_and(|at| at <= instant)
-                    || talk.delivery.poll_timeout().is_some_and(|(at, _)| at <= steady)
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in due {
-            let Some(talk) = self.lines.talks.get_mut(&id) else { continue };
-            talk.delivery.handle_timeout(steady);
-            if talk.ending.is_some_and(|at| at <= instant) {
-                talk.ending = None;
-                talk.delivery.end(steady);
-            }
-            self.drain_talk(&id, now)?;
-        }
-        Ok(())
-    }
-
-    /// When a talk has something to do by the clock.
-    pub(in crate::engine) fn talks_wake(&self) -> Option<Instant> {
-        let talks = self.lines.talks.values();
-        let due = talks.flat_map(|talk| {
-            let now =
-                (talk.delivery.has_output() || talk.stirred && talk.session.is_some()).then(Instant::now);
-            [now, talk.ending, talk.delivery.poll_timeout().map(|(at, _)| self.instant_of(at))]
-        });
-        due.chain([self.lines.pump_at]).flatten().min()
-    }
-
-    /// A relay of sessions serves our keys: there may be a way to a peer again.
-    pub(in crate::engine) fn handle_session_link(&mut self, relay: &RelayId) {
-        let steady = self.steady();
-        for talk in self.lines.talks.values_mut().filter(|talk| talk.relays.contains(relay)) {
-            talk.delivery.handle_link_up(steady);
-            talk.stirred = true;
-        }
-    }
-
-    /// The batch is committed: what it made durable may be acknowledged, and what waits may leave.
-    pub(in crate::engine) fn pump_talks(&mut self) {
-        let (steady, unix) = (self.steady(), crate::engine::clock::now().as_secs());
-        let instant = Instant::now();
-        let all = self.lines.pump_at.take_if(|at| *at <= instant).is_some();
-        let mut pump_at = self.lines.pump_at;
-        for (id, talk) in &mut self.lines.talks {
-            if !std::mem::take(&mut talk.stirred) && !all {
-                continue;
-            }
-            talk.delivery.handle_persisted(talk.point, steady);
-            let Some(session) = &mut talk.session else { continue };
-            talk.delivery.handle_budget(self.sessions.is_low(&talk.relays), steady);
-            loop {
-                match self.sessions.ready_in(&talk.relays) {
-                    Some(Duration::ZERO) => {}
-                    wait => {
-                        let at = instant + wait.unwrap_or(NO_RELAY);
-                        pump_at = Some(pump_at.map_or(at, |before| before.min(at)));
-                        talk.stirred = false;
-                        break;
-                    }
-                }
-                let Some(frame) = talk.delivery.poll_transmit(steady) else { break };
-                match session.seal(frame.epoch, frame.number, &frame.plaintext, unix) {
-                    Ok(signed) => _ = self.sessions.send(signed, &talk.relays),
-                    Err(error) => {
-                        tracing::warn!(call = %id, %error, "a frame cannot be sealed");
-                        break;
-                    }
-                }
-            }
-        }
-        self.lines.pump_at = pump_at;
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Backlog {
     pub(super) mail: Vec<Opened>,
     /// Some had to be left out: asked for again once the rest is done.
     overflowed: bool,
+    /// A relay has told all that it had stored. Until then, mail that comes is a part of what waited, in no order.
+    told: bool,
 }
 
 impl Core {
@@ -47,6 +49,11 @@ impl Core {
         }
         backlog.bytes += wrap.size();
         backlog.wraps.push_back(wrap);
+    }
+
+    /// All that a relay had stored has come.
+    pub(in crate::engine) fn handle_wraps_told(&mut self) {
+        self.lines.backlog.told = true;
     }
 
     /// When the next wrap can be opened, if one waits.
@@ -82,7 +89,7 @@ impl Core {
             if std::mem::take(&mut backlog.overflowed) {
                 self.pool.refresh(Class::Wrap);
             }
-            if self.pool.synced(Class::Wrap) {
+            if backlog.told {
                 self.handle_waiting_mail(now)?;
             }
         }
@@ -219,7 +226,7 @@ impl Core {
 
     /// Seals and publishes a letter whose moment has come; where work is asked, elsewhere.
     pub(in crate::engine) fn let_letter_out(&mut self, letter: Letter) {
-        let now = clock::now();
+        let now = self.wall();
         if letter.work == 0 {
             match (self.seal(&letter, now), letter.about) {
                 (Ok(signed), About::Offer(call)) => self.publish_offer(call, signed, &letter.relays),
@@ -267,7 +274,7 @@ impl Core {
 
     /// Answers an offer: sealed to its session key, on each of its relays.
     pub(in crate::engine) fn send_answer(&mut self, to: &PublicKey, rumor: &Rumor, relays: &[String]) {
-        let options = WrapOptions::at(WrapKind::Ephemeral, clock::now().as_secs());
+        let options = WrapOptions::at(WrapKind::Ephemeral, self.wall().as_secs());
         match seal_wrap(&self.identity, to, rumor, &options) {
             Ok(signed) => {
                 for relay in self.sessions.ensure(relays) {

@@ -144,7 +144,7 @@ impl Actor {
             desk.status.auth = RelayAuth::None;
         }
         info!(relay = %link.relay, "relay is up");
-        let mut talk = Conversation::new(&link, Now::read());
+        let mut talk = Conversation::new(&link, link.now());
         let (sink, stream) = socket.split();
         let mut wire = Wire { sink, unsent: VecDeque::new(), unflushed: false, leave_by: None };
         let leave = self.talk(&mut talk, &mut wire, stream, redial).await;
@@ -177,7 +177,7 @@ impl Actor {
         let mut drain_by: Option<Instant> = None;
         let mut blocked_since: Option<Instant> = None;
         loop {
-            let now = Now::read();
+            let now = link.now();
             let control = *self.control.borrow();
             if control.stopping {
                 drain_by.get_or_insert(now.instant + tuning.drain);
@@ -215,17 +215,17 @@ impl Actor {
                     (Ok(_), None) => {}
                     (Err(_), _) => return Leave::Stopped,
                 },
-                () = link.queued.notified() => talk.wake(Now::read()),
+                () = link.queued.notified() => talk.wake(link.now()),
                 Some(command) = self.commands.recv() => match command {
-                    Command::Refresh { class, waiter } => talk.refresh(class, waiter, Now::read()),
-                    Command::LookUp { key, asker } => talk.look_up(key, asker, Now::read()),
+                    Command::Refresh { class, waiter } => talk.refresh(class, waiter, link.now()),
+                    Command::LookUp { key, asker } => talk.look_up(key, asker, link.now()),
                 },
                 written = wire.write(), if wire.unflushed => match written {
                     Ok(()) => wire.written(),
                     Err(error) => return lost(&error),
                 },
                 () = sleep_until_maybe(wake) => {
-                    let now = Now::read();
+                    let now = link.now();
                     if let Some(late) = due.map(|due| now.instant.saturating_duration_since(due))
                         && late > LATE
                     {
@@ -240,7 +240,7 @@ impl Actor {
                     }
                 }
                 message = stream.next(), if !blocked => {
-                    if let Err(leave) = read(talk, message) {
+                    if let Err(leave) = read(talk, message, link.now()) {
                         return leave;
                     }
                 }
@@ -277,9 +277,9 @@ fn lost(error: &tungstenite::Error) -> Leave {
 fn read(
     talk: &mut Conversation<'_>,
     message: Option<Result<Message, tungstenite::Error>>,
+    now: Now,
 ) -> Result<(), Leave> {
     let message = message.ok_or(Leave::Closed)?.map_err(|error| lost(&error))?;
-    let now = Now::read();
     talk.alive();
     match message {
         Message::Text(text) => talk.receive(text.as_str(), now),

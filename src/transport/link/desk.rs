@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::Now;
 use super::echo::Proof;
 use super::frames::Frames;
 use super::outbox::Outbox;
@@ -96,6 +97,11 @@ impl Link {
     /// not make it unusable.
     pub(in crate::transport) fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Now, by the relay's clock where ours is off.
+    pub(super) fn now(&self) -> Now {
+        Now::read().by_clock(self.desk().clock_offset)
     }
 
     pub(super) fn failed(&self, error: impl Into<String>) {

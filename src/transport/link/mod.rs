@@ -59,6 +59,9 @@ pub(super) use self::subscription::Waiter;
 use super::inbound::Inbound;
 use crate::proto::Hex;
 
+/// A clock that is off by less is as right as a `Date` header can tell: whole seconds, and a slow handshake.
+pub(super) const CLOCK_SLACK_S: f64 = 5.0;
+
 /// One moment on both clocks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Now {
@@ -73,6 +76,15 @@ impl Now {
         // A clock before 1970 is as wrong as a clock can be; the relays will say so.
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Self { instant: Instant::now(), unix }
+    }
+
+    /// The same moment by the clock of somebody who is so many seconds ahead: what it is told is dated by its clock, so
+    /// that it is taken although ours is wrong. The fraction of a second that every clock is off changes nothing.
+    fn by_clock(self, ahead_s: Option<f64>) -> Self {
+        match ahead_s.filter(|ahead| ahead.abs() >= CLOCK_SLACK_S) {
+            Some(ahead) => Self { unix: self.unix.saturating_add_signed(ahead as i64), ..self },
+            None => self,
+        }
     }
 }
 

@@ -140,6 +140,11 @@ impl Delivery {
         self.phase == Phase::Closed
     }
 
+    /// For how long nothing was heard of the peer.
+    pub fn silence(&self, now: Millis) -> Duration {
+        now.since(self.heard_at)
+    }
+
     /// The smoothed round trip, commit of the peer included.
     pub fn round_trip(&self) -> Option<Duration> {
         self.flight.round_trip()

@@ -1,0 +1,188 @@
+//! The frames of talks: opened, handed to the delivery machine, its outputs carried out; and sealed and sent, once what
+//! they say is committed.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::talks::Talk;
+use crate::engine::core::Core;
+use crate::proto::v2::delivery::{Change, DRAIN_TIME, Handled, Output};
+use crate::proto::{CallId, Millis};
+use crate::store;
+use crate::transport::RelayId;
+use crate::transport::v2::SessionEvent;
+
+/// How long a transmission waits for relays that are all gone before it is looked at again; a link that comes up says so
+/// by itself.
+const NO_RELAY: Duration = Duration::from_secs(1);
+/// How long a session waits for its relays before it moves to others. A relay that restarts is back sooner.
+const RELAYS_GONE: Duration = Duration::from_secs(10);
+
+impl Core {
+    // ---- in ----
+
+    /// A frame to a session key of ours.
+    pub(in crate::engine) fn handle_frame(
+        &mut self,
+        frame: &SessionEvent,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let Some(id) = self.lines.keys.get(&frame.to).copied() else { return Ok(()) };
+        if let Some(pending) = self.lines.offers.get_mut(&id)
+            && pending.initiator.key().public_key() == frame.to
+        {
+            pending.initiator.hold(frame.clone());
+            return Ok(());
+        }
+        let steady = self.steady();
+        let Some(talk) = self.lines.talks.get_mut(&id) else { return Ok(()) };
+        let Some(session) = &mut talk.session else { return Ok(()) };
+        let opened = session.read(frame).and_then(|read| {
+            let epoch = talk.delivery.receive_epoch(read.epoch);
+            epoch.map(|epoch| Ok((epoch, read.number, session.open(epoch, &read)?))).transpose()
+        });
+        let handled = match opened {
+            Ok(Some((epoch, number, plaintext))) => {
+                talk.delivery.handle_frame(epoch, number, &plaintext, steady)
+            }
+            Ok(None) => Handled::Dropped("there is no key for its epoch"),
+            Err(error) => {
+                tracing::debug!(call = %id, event = %frame.id, %error, "a frame was not opened");
+                return Ok(());
+            }
+        };
+        match handled {
+            Handled::Taken => self.board.handle_heard(&id),
+            Handled::Dropped(why) => tracing::trace!(call = %id, event = %frame.id, why, "frame dropped"),
+            Handled::Malformed(why) => {
+                tracing::debug!(call = %id, event = %frame.id, %why, "frame not taken")
+            }
+        }
+        self.drain_talk(&id, now)
+    }
+
+    /// Carries out what a delivery machine wants.
+    pub(super) fn drain_talk(&mut self, id: &CallId, now: Millis) -> Result<(), store::Error> {
+        while let Some(talk) = self.lines.talks.get_mut(id) {
+            match talk.delivery.poll_output() {
+                Some(Output::Persist(change)) => {
+                    self.store.apply_delivery(id, &change)?;
+                    if let Change::Surface { said: Some(said), .. } = change {
+                        self.handle_said(id, said, now)?;
+                    }
+                }
+                Some(Output::ForgetKey { epoch }) => {
+                    talk.session.iter_mut().for_each(|session| session.forget(epoch));
+                }
+                Some(Output::Event(event)) => self.handle_delivery(id, event, now)?,
+                None if self.feed_files(id, now)? => {}
+                None => break,
+            }
+        }
+        if let Some(talk) = self.lines.talks.get_mut(id) {
+            talk.point = talk.delivery.persist_point();
+            talk.stirred = true;
+        }
+        self.settle(now)
+    }
+
+    // ---- clock, relays, commit ----
+
+    /// What is due by the clock.
+    pub(in crate::engine) fn tick_talks(&mut self, now: Millis) -> Result<(), store::Error> {
+        let (steady, instant) = (self.steady(), Instant::now());
+        let moving = |talk: &Talk| talk.alone_since.is_some_and(|since| since.elapsed() >= RELAYS_GONE);
+        let moving: Vec<CallId> = self
+            .lines
+            .talks
+            .iter()
+            .filter(|(id, talk)| moving(talk) && !self.lines.offers.contains_key(id))
+            .map(|(id, _)| *id)
+            .collect();
+        let others_up = !moving.is_empty() && self.sessions.is_up(&self.sessions.ranked());
+        for id in moving.into_iter().filter(|_| others_up) {
+            tracing::info!(call = %id, "its relays are gone; the session moves to others");
+            self.board.renew(&id, now);
+        }
+        let due: Vec<CallId> = self
+            .lines
+            .talks
+            .iter()
+            .filter(|(_, talk)| {
+                talk.delivery.has_output()
+                    || talk.ending.is_some_and(|at| at <= instant)
+                    || talk.delivery.poll_timeout().is_some_and(|(at, _)| at <= steady)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let Some(talk) = self.lines.talks.get_mut(&id) else { continue };
+            talk.delivery.handle_timeout(steady);
+            if talk.ending.is_some_and(|at| at <= instant) {
+                talk.ending = None;
+                talk.delivery.end(steady);
+                // Nobody has answered for as long as an end waits.
+                if talk.delivery.silence(steady) >= DRAIN_TIME {
+                    talk.delivery.cut();
+                }
+            }
+            self.drain_talk(&id, now)?;
+        }
+        Ok(())
+    }
+
+    /// When a talk has something to do by the clock.
+    pub(in crate::engine) fn talks_wake(&self) -> Option<Instant> {
+        let talks = self.lines.talks.values();
+        let due = talks.flat_map(|talk| {
+            let now =
+                (talk.delivery.has_output() || talk.stirred && talk.session.is_some()).then(Instant::now);
+            [now, talk.ending, talk.delivery.poll_timeout().map(|(at, _)| self.instant_of(at))]
+        });
+        due.chain([self.lines.pump_at]).flatten().min()
+    }
+
+    /// A relay of sessions serves our keys: there may be a way to a peer again.
+    pub(in crate::engine) fn handle_session_link(&mut self, relay: &RelayId) {
+        let steady = self.steady();
+        for talk in self.lines.talks.values_mut().filter(|talk| talk.relays.contains(relay)) {
+            talk.delivery.handle_link_up(steady);
+            talk.stirred = true;
+        }
+    }
+
+    /// The batch is committed: what it made durable may be acknowledged, and what waits may leave.
+    pub(in crate::engine) fn pump_talks(&mut self) {
+        let (steady, unix) = (self.steady(), self.wall().as_secs());
+        let instant = Instant::now();
+        let all = self.lines.pump_at.take_if(|at| *at <= instant).is_some();
+        let mut pump_at = self.lines.pump_at;
+        for (id, talk) in &mut self.lines.talks {
+            if !std::mem::take(&mut talk.stirred) && !all {
+                continue;
+            }
+            talk.delivery.handle_persisted(talk.point, steady);
+            let Some(session) = &mut talk.session else { continue };
+            talk.delivery.handle_budget(self.sessions.is_low(&talk.relays), steady);
+            loop {
+                let ready = self.sessions.ready_in(&talk.relays);
+                talk.alone_since = if ready.is_none() { talk.alone_since.or(Some(instant)) } else { None };
+                let wait = ready.unwrap_or(NO_RELAY);
+                if wait > Duration::ZERO {
+                    pump_at = pump_at.into_iter().chain([instant + wait]).min();
+                    break;
+                }
+                let Some(frame) = talk.delivery.poll_transmit(steady) else { break };
+                match session.seal(frame.epoch, frame.number, &frame.plaintext, unix) {
+                    Ok(signed) => _ = self.sessions.send(signed, &talk.relays),
+                    Err(error) => {
+                        tracing::warn!(call = %id, %error, "a frame cannot be sealed");
+                        break;
+                    }
+                }
+            }
+        }
+        self.lines.pump_at = pump_at;
+    }
+}
