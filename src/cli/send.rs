@@ -11,11 +11,13 @@ use crate::proto::MessageId;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example: p2p-comm send \"Hello, I have a question about the API design\"
-         p2p-comm send - --wait=relayed < letter.txt
+         p2p-comm send - --wait=delivered < letter.txt
+         p2p-comm send --to bob \"Call me when you are back\"
 
 The words are joined by spaces; `-` alone reads standard input; `--` ends the flags. Without --wait it returns when
 the message is committed here (`queued`): it then leaves by itself as soon as a relay is reachable.
-With --wait: exit 0 when it has come that far, 1 if it failed, 124 when the time was up.")]
+With --wait: exit 0 when it has come that far, 1 if it failed, 124 when the time was up (nothing is lost).
+In a call, queued is followed by delivered and read; mail (--to an agent with whom no call is up) by relayed.")]
 pub(super) struct Send {
     /// The words, or `-`
     #[arg(required = true)]
