@@ -180,7 +180,8 @@ impl Player {
 
     /// Waits for the next event, which must be of this kind.
     fn event(&self, kind: &str) -> Result<Value, String> {
-        let mut event = self.run(&["wait", "--timeout", "30"])?["event"].take();
+        // Receipts are events too, and nobody here waits for one.
+        let mut event = self.run(&["wait", "--for", kind, "--timeout", "30"])?["event"].take();
         match event["kind"] == kind {
             true => Ok(event.take()),
             false => Err(format!("{} waited for {kind} and got {}", self.name, event["kind"])),

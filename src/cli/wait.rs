@@ -22,7 +22,8 @@ Example: p2p-comm wait --timeout 45
 
 Exit 124: nothing happened; the cursor is printed, and nothing is lost. Each consumer (--as) sees every event once;
 --after CURSOR reads from there without one, 0 is the oldest kept (30 days). A message that was printed is read.
-relay.up, relay.down, file.progress and message.relayed come only when --for names them.")]
+relay.up, relay.down, file.progress and message.relayed come only when --for names them; receipts (message.delivered,
+message.read) come without being asked for, so name what you wait for if you do not want to be woken by them.")]
 pub(super) struct Wait {
     /// How long, at most [default: 45; with --follow, for ever]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]

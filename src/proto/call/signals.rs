@@ -312,7 +312,6 @@ impl Switchboard {
     }
 
     /// A newer handshake of a call that is known.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one signal; a struct would only rename them")]
     fn handle_newer(
         &mut self,
         id: &CallId,
