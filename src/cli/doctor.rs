@@ -11,7 +11,7 @@ use crate::api::{Command, Error, RelayAuth, RelayStatus, SessionLink, Status};
 use crate::home::{Home, settings};
 use crate::proto::text::quote;
 
-/// From this many seconds on, relays and peers begin to refuse what we sign (docs/protocol.md, section 7).
+/// From this many seconds on, relays and peers begin to refuse what we sign (docs/protocol.md, section 4).
 const CLOCK_OFF_S: f64 = 20.0;
 
 /// Look at everything that this agent needs

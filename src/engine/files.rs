@@ -68,6 +68,25 @@ pub(super) fn part(home: &Home, call: &CallId, message: &MessageId) -> PathBuf {
     home.state().join("incoming").join(format!("{call}-{message}"))
 }
 
+/// The copies and parts that lie around: whether it is ours, the call, the message, and where.
+pub(super) fn under_way(home: &Home) -> Vec<(bool, CallId, MessageId, PathBuf)> {
+    let mut found = Vec::new();
+    for (ours, folder) in [(true, "outgoing"), (false, "incoming")] {
+        // A folder that was never needed is not there.
+        let Ok(entries) = fs::read_dir(home.state().join(folder)) else { continue };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let named = name.split_once('-').and_then(|(call, message)| {
+                Some((call.parse::<CallId>().ok()?, message.parse::<MessageId>().ok()?))
+            });
+            if let Some((call, message)) = named {
+                found.push((ours, call, message, entry.path()));
+            }
+        }
+    }
+    found
+}
+
 /// Writes the copy of a file of ours; it is on the disk before this returns.
 ///
 /// # Errors

@@ -16,6 +16,12 @@ use crate::transport::{Class, Inbound, Outcome, Published, RelayId};
 /// Longest note of a relay kept, characters.
 const NOTE_LIMIT: usize = 300;
 
+/// The bits of proof of work that a refusal asks for (NIP-13): `pow: 20 bits needed`, `pow: difficulty 18 is less than 20`.
+fn asked_work(reason: &str) -> Option<u8> {
+    let words = reason.strip_prefix("pow:")?;
+    words.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).max()
+}
+
 impl Core {
     pub(super) fn handle_inbound(&mut self, inbound: Inbound, now: Millis) -> Result<(), store::Error> {
         match inbound {
@@ -186,6 +192,11 @@ impl Core {
             }
             Outcome::Refused { reason } => {
                 tracing::info!(%relay, event = %id, reason, "refused");
+                if let Some(bits) = asked_work(&reason)
+                    && self.work_for(&id, bits, now)?
+                {
+                    return Ok(());
+                }
                 self.handle_offer_refused(&id, &reason, now)?;
                 let Some(queued) = self.store.queued(&id)? else { return Ok(()) };
                 let asked = queued.relays.map_or(self.pool.relays().count(), |relays| relays.len().max(1));
@@ -205,6 +216,24 @@ impl Core {
                 Ok(())
             }
             Outcome::Superseded => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::asked_work;
+
+    #[test]
+    fn the_work_that_a_relay_asks_for_is_read_out_of_its_words() {
+        for (words, bits) in [
+            ("pow: 20 bits needed", Some(20)),
+            ("pow: difficulty 18 is less than 20", Some(20)),
+            ("pow:", None),
+            ("pow: 99999999999999999999", None),
+            ("blocked: pow 20", None),
+        ] {
+            assert_eq!(asked_work(words), bits, "{words}");
         }
     }
 }

@@ -276,6 +276,7 @@ impl Core {
         self.store.prune_peers()?;
         self.directory.expire(now);
         self.tidy_lines();
+        self.sweep_files()?;
         let too_old = now - UNDELIVERED_KEPT;
         for out in self.store.outbox()?.into_iter().filter(|out| out.at < too_old) {
             self.store.dequeue(&out.event)?;

@@ -1,5 +1,5 @@
 //! What is asked of a relay. Each class is a REQ of its own: some relays silently starve a filter that mixes
-//! direct messages with other kinds (protocol, section 7).
+//! direct messages with other kinds (docs/protocol.md, section 4).
 
 use std::fmt;
 

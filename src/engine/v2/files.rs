@@ -414,6 +414,21 @@ impl Core {
         Ok(saved)
     }
 
+    /// Removes copies and parts that nobody needs any more: of files that went by mail, and what a crash left behind.
+    pub(in crate::engine) fn sweep_files(&mut self) -> Result<(), store::Error> {
+        for (ours, call, message, path) in files::under_way(&self.home) {
+            let queued = |stored: store::StoredMessage| stored.message.state == MessageState::Queued;
+            let needed = match ours {
+                true => self.store.my_message(&message)?.is_some_and(queued),
+                false => self.transfer(&call, false, &message)?.is_some(),
+            };
+            if !needed {
+                self.effects.push(Effect::Remove(path));
+            }
+        }
+        Ok(())
+    }
+
     /// What was written is on the disk before the batch that says so is.
     pub(in crate::engine) fn sync_arrivals(&mut self) -> Result<(), store::Error> {
         for ((call, message), arrival) in &mut self.lines.arrivals {

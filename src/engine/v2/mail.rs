@@ -136,43 +136,57 @@ impl Core {
         now: Millis,
     ) -> Result<(), store::Error> {
         let Some(stored) = self.store.my_message(message)? else { return Ok(()) };
-        let NewMessage { kind, text, file, seq, .. } = stored.message;
-        let body = match kind {
-            MessageKind::File => match self.left_over_file(&call.id, message, file.as_deref()) {
-                Some(body) => body,
-                None => {
-                    let why =
-                        format!("the call ended first, and mail carries files of at most {FILE_LIMIT} bytes");
-                    return self.give_up(&call.id, Some(message), &why, now);
-                }
-            },
-            _ => MailBody::Text(text),
-        };
-        let mail = Mail { id: *message, call: call.shared(), seq, body };
-        let letter = self.mail_letter(&call.peer, &mail, Some(&call.id), now)?;
-        self.post(letter, now)
+        match self.letter_of(&stored.message, now)? {
+            Some(letter) => self.post(letter, now),
+            None => {
+                let why =
+                    format!("the call ended first, and mail carries files of at most {FILE_LIMIT} bytes");
+                self.effects.push(Effect::Remove(files::spool(&self.home, &call.id, message)));
+                self.give_up(&call.id, Some(message), &why, now)
+            }
+        }
     }
 
-    fn left_over_file(&mut self, call: &CallId, message: &MessageId, file: Option<&str>) -> Option<MailBody> {
-        let path = files::spool(&self.home, call, message);
-        self.effects.push(Effect::Remove(path.clone()));
+    /// A message of ours as a letter; none for a file that is too large or gone.
+    pub(super) fn letter_of(
+        &mut self,
+        message: &NewMessage,
+        now: Millis,
+    ) -> Result<Option<Letter>, store::Error> {
+        let NewMessage { message: id, call, peer, kind, text, file, seq, .. } = message;
+        let body = match (kind, call) {
+            (MessageKind::File, Some(call)) => match self.left_over_file(call, id, file.as_deref()) {
+                Some(body) => body,
+                None => return Ok(None),
+            },
+            _ => MailBody::Text(text.clone()),
+        };
+        let shared = match call {
+            Some(call) => self.store.call(call)?.and_then(|stored| stored.call.shared()),
+            None => None,
+        };
+        let mail = Mail { id: *id, call: shared, seq: *seq, body };
+        Ok(Some(self.mail_letter(peer, &mail, call.as_ref(), now)?))
+    }
+
+    fn left_over_file(&self, call: &CallId, message: &MessageId, file: Option<&str>) -> Option<MailBody> {
         let file: crate::api::File = serde_json::from_str(file?).ok()?;
         if file.size > FILE_LIMIT as u64 {
             return None;
         }
-        let bytes = std::fs::read(path).ok()?;
+        let bytes = std::fs::read(files::spool(&self.home, call, message)).ok()?;
         Some(MailBody::File { name: file.name, mime: file.mime, bytes })
     }
 
     /// After a start: what was accepted, and whose wrap was not sealed before the crash.
     pub(super) fn post_unposted(&mut self, now: Millis) -> Result<(), store::Error> {
         for stored in self.store.unposted()? {
-            let NewMessage { message, call, peer, text, seq, .. } = stored.message;
+            let NewMessage { message, call, .. } = stored.message;
             match call {
                 None => {
-                    let mail = Mail { id: message, call: None, seq, body: MailBody::Text(text) };
-                    let letter = self.mail_letter(&peer, &mail, None, now)?;
-                    self.post(letter, now)?;
+                    if let Some(letter) = self.letter_of(&stored.message, now)? {
+                        self.post(letter, now)?;
+                    }
                 }
                 // Of a call that is up, or drains, the delivery machine has it.
                 Some(id) if self.lines.talks.contains_key(&id) => {}

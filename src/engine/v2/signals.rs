@@ -303,6 +303,14 @@ impl Core {
         self.settle(now)
     }
 
+    /// An offer of ours, to be wrapped anew with more work than it had.
+    pub(super) fn offer_with_work(&mut self, event: &EventId, bits: u8) -> Option<Letter> {
+        let (call, _) = self.lines.published.get(event)?;
+        let pending = self.lines.offers.get_mut(call).filter(|pending| pending.letter.work < bits)?;
+        pending.letter.work = bits;
+        Some(pending.letter.clone())
+    }
+
     /// A relay has an offer: whatever others say, it is on its way.
     pub(in crate::engine) fn handle_offer_taken(&mut self, event: &EventId) {
         self.lines.published.remove(event);

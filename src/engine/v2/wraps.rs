@@ -205,6 +205,38 @@ impl Core {
         }
     }
 
+    /// A relay asks for proof of work before it takes a wrap of ours: the letter is wrapped anew, with that work. `false`
+    /// if there is none to be wrapped anew, or the relay asks for more than is mined.
+    pub(in crate::engine) fn work_for(
+        &mut self,
+        event: &EventId,
+        bits: u8,
+        now: Millis,
+    ) -> Result<bool, store::Error> {
+        if bits > MOST_WORK {
+            return Ok(false);
+        }
+        if let Some(letter) = self.offer_with_work(event, bits) {
+            self.effects.push(Effect::Post(letter));
+            return Ok(true);
+        }
+        let Some(queued) = self.store.queued(event)?.filter(|queued| queued.relays.is_some()) else {
+            return Ok(false);
+        };
+        let Some(stored) = queued.message.map(|id| self.store.my_message(&id)).transpose()?.flatten() else {
+            return Ok(false);
+        };
+        let Some(mut letter) = self.letter_of(&stored.message, now)?.filter(|letter| letter.work < bits)
+        else {
+            return Ok(false);
+        };
+        letter.work = bits;
+        self.store.dequeue(event)?;
+        self.refusals.remove(event);
+        self.post(letter, now)?;
+        Ok(true)
+    }
+
     /// A letter comes back from its mine.
     pub(in crate::engine) fn handle_mined(&mut self, mined: Mined, now: Millis) -> Result<(), store::Error> {
         let Mined { letter, sealed } = mined;

@@ -13,7 +13,7 @@ pub use self::keys::{KEYS, Key};
 use super::Home;
 use crate::api::{Error, ErrorKind};
 
-/// Where agents meet unless told otherwise (docs/protocol.md, section 7).
+/// Where agents meet unless told otherwise (docs/protocol.md, section 4).
 pub const DEFAULT_RELAYS: [&str; 3] = ["wss://nos.lol", "wss://relay.primal.net", "wss://nostr.mom"];
 /// Where agents of the default relays read their wraps: two that hand them out to their receiver only, and one where
 /// everybody is (docs/protocol.md, section 4).
@@ -22,7 +22,7 @@ const DEFAULT_INBOX: [&str; 3] = ["wss://auth.nostr1.com", "wss://relay.ditto.pu
 const INBOX_LIMIT: usize = 3;
 /// How long a call rings: what deployed agents wait before they give up (docs/protocol.md, section 3).
 pub const DEFAULT_RING_TIME_S: u64 = 60;
-/// How many calls may be up at once; the next caller hears that we are busy (docs/protocol.md, section 10).
+/// How many calls may be up at once; the next caller hears that we are busy (docs/protocol.md, section 5).
 pub const DEFAULT_CALLS_LIMIT: u64 = 16;
 
 /// What an agent is set to, all sources taken together.

@@ -36,8 +36,9 @@ use crate::transport::url::{BadRelayUrl, RelayId, foreign_relay_allowed};
 /// 100 KiB.
 const MAX_NAMED: usize = 16;
 
-/// Session keys listened for at a time: sixteen calls, as many ringing, each with an old and a new one.
-const MAX_KEYS: usize = 64;
+/// Session keys listened for at a time, each with 67 bytes in a REQ: what relays with the smallest limit for a message
+/// (64 KiB) take, with room for the rest.
+const MAX_KEYS: usize = 512;
 
 /// Relays that each frame is sent to: one may lose it.
 const COPIES: usize = 2;

@@ -331,6 +331,9 @@ impl Delivery {
         let (id, mut said, mut event, mut finals) = (first.id, None, None, None);
         match first.kind {
             Kind::Ping => {}
+            Kind::Read | Kind::End if stream != CONTROL => {
+                event = Some(Event::Ignored(id, "not on the stream that it belongs to"));
+            }
             Kind::Read => event = Some(Event::Read(id)),
             Kind::End => match body::read_finals(&first.body) {
                 Ok(last) => finals = Some(last),
