@@ -1,16 +1,3 @@
 #!/usr/bin/env bash
-# Installs the relay `nostr-relay` of the Python package registry into an environment of its own under build/parts, and
-# prints the path of its program. Does nothing when it is in place. The tests run against it because nobody here wrote it.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-wanted=tests/python/parts/nostr-relay.txt
-venv=$PWD/build/parts/nostr-relay
-stamp=$venv/.installed
-
-if ! cmp -s "$wanted" "$stamp" || ! "$venv/bin/python" -c '' 2>/dev/null; then
-    rm -rf "$venv"
-    "${PYTHON:-python3}" -m venv "$venv" >&2
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted" >&2
-    cp "$wanted" "$stamp"
-fi
-echo "$venv/bin/nostr-relay"
+# The relay `nostr-relay`: the tests run against it because nobody here wrote it. Prints the path of its program.
+exec "$(dirname "$0")/python-part.sh" nostr-relay nostr-relay

@@ -1,7 +1,6 @@
 //! The loop: batches of inputs, one transaction each.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -10,19 +9,20 @@ use tokio::time::Instant;
 use super::audit::Audit;
 use super::book::Book;
 use super::clock::{self, Steady};
+use super::effects::Effect;
 use super::handle::Request;
 use super::presence::Announcer;
 use super::seen::SeenEvents;
-use super::v2::{Letter, Lines, Mined};
+use super::v2::{Lines, Mined};
 use crate::api::{Error, ErrorKind, Reply};
 use crate::home::{Home, Settings};
 use crate::owner::{self, Report};
 use crate::proto::call::{Myself, Switchboard};
 use crate::proto::presence::Directory;
-use crate::proto::{CallId, EventId, Millis, PublicKey};
+use crate::proto::{EventId, Millis};
 use crate::store::{self, NewEvent, Store};
-use crate::transport::v2::{Rumor, SessionPool};
-use crate::transport::{Class, Identity, Inbound, Pool, Published, RelayId, Signed};
+use crate::transport::v2::SessionPool;
+use crate::transport::{Identity, Inbound, Pool, RelayId};
 
 /// Most inputs handled in one transaction. Enough that a burst shares the disk's sync, few enough that the first
 /// caller of a batch does not wait for long (about 10 ms of work).
@@ -33,8 +33,6 @@ const WAITERS: usize = 4_096;
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How often old events, ids and undeliverable messages are cleared away.
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
-/// Pause before what a relay did not answer is published again.
-const REPUBLISH_AFTER: Duration = Duration::from_secs(10);
 /// From here on, what the relays agree on about our clock is believed: less is what a header of whole seconds and a slow
 /// handshake make.
 const CLOCK_SLACK_S: f64 = 5.0;
@@ -106,32 +104,6 @@ struct Waiter {
     topic: Topic,
 }
 
-/// What is let out once the batch is committed.
-#[expect(clippy::large_enum_variant, reason = "at most a batch of them, for the time of a commit")]
-pub(super) enum Effect {
-    Reply(oneshot::Sender<Result<Reply, Error>>, Result<Reply, Error>),
-    /// On every relay of the identity.
-    Publish(Signed),
-    /// On somebody's inbox relays, until one has it.
-    PublishTo(Signed, Vec<String>),
-    /// An offer of this call, on the callee's inbox relays.
-    PublishOffer(CallId, Signed, Vec<String>),
-    /// Seal, mine if it is asked, publish.
-    Post(Letter),
-    /// Listen for a session key.
-    Listen(PublicKey, Vec<String>),
-    /// Listen for it no more.
-    Forget(PublicKey),
-    /// Answer an offer: to its session key, on its relays.
-    Answer(PublicKey, Rumor, Vec<String>),
-    /// Remove a file that nobody needs any more.
-    Remove(PathBuf),
-    Cursor(RelayId, Class, u64),
-    Seen(EventId),
-    AskOwner(owner::Question),
-    Audit(u64),
-}
-
 /// What the engine's thread listens to.
 pub(super) struct Inputs {
     pub(super) commands: mpsc::Receiver<Request>,
@@ -171,7 +143,7 @@ pub(super) struct Core {
     pub(super) owner: owner::Channels,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) announcer: Announcer,
-    audit: Audit,
+    pub(super) audit: Audit,
     /// Which relays refused an event that none has taken yet, and the last words about it.
     pub(super) refusals: BTreeMap<EventId, BTreeMap<RelayId, String>>,
     /// Second of the last signed event, and how many share it.
@@ -348,16 +320,7 @@ impl Core {
         }
         let committed =
             self.transact(batch, now).and_then(|()| self.sync_arrivals()).and_then(|()| self.store.commit());
-        match committed {
-            Ok(()) => {
-                self.let_out();
-                self.pump_talks();
-            }
-            Err(error) => {
-                self.abandon(error);
-                self.let_out();
-            }
-        }
+        self.conclude(committed);
         if !self.stirred.is_empty() {
             self.wake(now);
         }
@@ -462,7 +425,13 @@ impl Core {
             self.settle(now)?;
             self.store.commit()
         };
-        match ask() {
+        let asked = ask();
+        self.conclude(asked);
+    }
+
+    /// A batch is committed, and lets out what it did; or it is lost.
+    fn conclude(&mut self, committed: Result<(), store::Error>) {
+        match committed {
             Ok(()) => {
                 self.let_out();
                 self.pump_talks();
@@ -494,55 +463,6 @@ impl Core {
         self.sessions.redial();
     }
 
-    fn let_out(&mut self) {
-        for effect in std::mem::take(&mut self.effects) {
-            match effect {
-                // Whoever asked may have gone.
-                Effect::Reply(sender, reply) => _ = sender.send(reply),
-                Effect::Publish(signed) => self.publish(signed),
-                Effect::PublishTo(signed, relays) => self.publish_to(signed, &relays),
-                Effect::PublishOffer(call, signed, relays) => self.publish_offer(call, signed, &relays),
-                Effect::Post(letter) => self.let_letter_out(letter),
-                Effect::Listen(key, relays) => {
-                    if let Err(error) = self.sessions.listen(&key, &relays) {
-                        tracing::warn!(%error, "a session is not listened for");
-                    }
-                }
-                Effect::Forget(key) => self.sessions.forget(&key),
-                Effect::Answer(to, rumor, relays) => self.send_answer(&to, &rumor, &relays),
-                Effect::Remove(path) => {
-                    if let Err(error) = super::files::remove(&path) {
-                        tracing::warn!(path = %path.display(), %error, "a file is not removed");
-                    }
-                }
-                Effect::Cursor(relay, class, since) => self.pool.set_cursor(&relay, class, since),
-                Effect::Seen(event) => self.seen.insert(event),
-                Effect::Audit(cursor) => {
-                    if let Err(error) = self.write_audit(cursor) {
-                        tracing::warn!(%error, "an event cannot be read back for the audit log");
-                    }
-                }
-                Effect::AskOwner(question) => {
-                    let (channels, reports) = (self.owner.clone(), self.reports.clone());
-                    tokio::spawn(async move { channels.ask(question, reports).await });
-                }
-            }
-        }
-    }
-
-    /// Hands an event to every link. What left a full queue for it is not lost: it stands in the outbox.
-    fn publish(&mut self, signed: Signed) {
-        let gone: Vec<Published> = self.pool.publish(signed);
-        if !gone.is_empty() {
-            self.republish_soon();
-        }
-    }
-
-    /// Something of the outbox is to be published again in a while.
-    pub(super) fn republish_soon(&mut self) {
-        self.republish_at.get_or_insert(Instant::now() + REPUBLISH_AFTER);
-    }
-
     /// Whether a relay is connected at which agents meet.
     pub(super) fn is_connected(&self) -> bool {
         self.pool.is_connected()
@@ -554,13 +474,6 @@ impl Core {
         self.stir(Topic::Journal);
         if self.audit.is_on() {
             self.effects.push(Effect::Audit(cursor));
-        }
-        Ok(())
-    }
-
-    fn write_audit(&self, cursor: u64) -> Result<(), store::Error> {
-        if let Some(entry) = self.store.event(cursor)? {
-            self.audit.write(&self.event_view(&entry)?);
         }
         Ok(())
     }

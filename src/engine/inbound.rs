@@ -3,7 +3,8 @@
 use tokio::time::Instant;
 
 use super::clock::fresh;
-use super::core::{Core, Effect, Topic};
+use super::core::{Core, Topic};
+use super::effects::Effect;
 use super::outputs::event;
 use crate::api::{KeyChanged, RelayNote};
 use crate::proto::call::Handled;

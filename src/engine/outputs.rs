@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::core::{Core, Effect, Topic};
+use super::core::{Core, Topic};
+use super::effects::Effect;
 use super::files;
 use crate::api::{Error, ErrorKind};
 use crate::proto::call::{Call, Content, Entry, Output};

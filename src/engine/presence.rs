@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::clock;
-use super::core::{Core, Effect};
+use super::core::Core;
+use super::effects::Effect;
 use crate::proto::presence::{Content, ONLINE_FOR, V2};
 use crate::proto::v2::signal::VERSION;
 use crate::proto::{EventId, Millis};

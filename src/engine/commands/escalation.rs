@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::super::clock::fresh;
-use super::super::core::{Answer, Attempt, Core, Effect, Fault, Topic};
+use super::super::core::{Answer, Attempt, Core, Fault, Topic};
+use super::super::effects::Effect;
 use super::super::outputs::event;
 use super::super::views::ticket_view;
 use super::{deadline, is_over};

@@ -26,6 +26,15 @@ pub(super) struct Source<'a> {
     pub(super) path: Option<&'a str>,
 }
 
+/// Something of ours, as its row tells it.
+struct Utterance<'a> {
+    call: &'a Call,
+    id: MessageId,
+    kind: MessageKind,
+    text: &'a str,
+    file: Option<&'a api::File>,
+}
+
 impl Core {
     pub(in super::super) fn send(
         &mut self,
@@ -120,7 +129,8 @@ impl Core {
         if call.protocol == Protocol::V2 {
             let id = fresh();
             self.send_in_talk(&call, id, &file, &bytes, now)?;
-            return self.said(&call, id, MessageKind::File, &name, Some(&file), now);
+            let said = Utterance { call: &call, id, kind: MessageKind::File, text: &name, file: Some(&file) };
+            return self.said(&said, now);
         }
         let content = Content::File { name: name.clone(), mime, bytes: files::encode(&bytes) };
         self.say(&call, fresh(), content, &name, Some(&file), now)
@@ -141,7 +151,7 @@ impl Core {
             (Protocol::Legacy, _) => {
                 self.check_pace(now)?;
                 let seq = self.board.say(&call.id, id, content)?;
-                return self.written(call, id, kind, text, file, seq, now);
+                return self.written(&Utterance { call, id, kind, text, file }, seq, now);
             }
             (Protocol::V2, Content::Escalation(question)) => {
                 self.say_in_talk(call, id, &v2::body::Content::Escalation(question.clone()), now)?;
@@ -150,34 +160,17 @@ impl Core {
                 self.say_in_talk(call, id, &v2::body::Content::Text(text.to_owned()), now)?;
             }
         }
-        self.said(call, id, kind, text, file, now)
+        self.said(&Utterance { call, id, kind, text, file }, now)
     }
 
     /// Numbers what a delivery machine has taken, and writes it down.
-    fn said(
-        &mut self,
-        call: &Call,
-        id: MessageId,
-        kind: MessageKind,
-        text: &str,
-        file: Option<&api::File>,
-        now: Millis,
-    ) -> Result<Answer, Fault> {
-        let seq = self.board.say(&call.id, id, Content::Text(String::new()))?;
-        self.written(call, id, kind, text, file, seq, now)
+    fn said(&mut self, said: &Utterance<'_>, now: Millis) -> Result<Answer, Fault> {
+        let seq = self.board.say(&said.call.id, said.id, Content::Text(String::new()))?;
+        self.written(said, seq, now)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the columns of one row")]
-    fn written(
-        &mut self,
-        call: &Call,
-        id: MessageId,
-        kind: MessageKind,
-        text: &str,
-        file: Option<&api::File>,
-        seq: u64,
-        now: Millis,
-    ) -> Result<Answer, Fault> {
+    fn written(&mut self, said: &Utterance<'_>, seq: u64, now: Millis) -> Result<Answer, Fault> {
+        let Utterance { call, id, kind, text, file } = *said;
         let message = NewMessage {
             message: id,
             call: Some(call.id),

@@ -16,7 +16,8 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::talks::{Talk, refusal};
-use crate::engine::core::{Core, Effect, Fault};
+use crate::engine::core::{Core, Fault};
+use crate::engine::effects::Effect;
 use crate::engine::files;
 use crate::engine::outputs::event;
 use crate::proto::call::Call;

@@ -9,7 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::{About, Letter};
 use crate::api::{Error, ErrorKind};
-use crate::engine::core::{Core, Effect, Fault};
+use crate::engine::core::{Core, Fault};
+use crate::engine::effects::Effect;
 use crate::engine::files;
 use crate::proto::call::{Call, Content, Entry, Handled};
 use crate::proto::{CallId, MessageId, MessageKind, MessageState, Millis, Protocol, PublicKey, Sender};

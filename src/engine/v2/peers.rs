@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::api::{Error, ErrorKind};
-use crate::engine::core::{Attempt, Core, Effect, Topic};
+use crate::engine::core::{Attempt, Core, Topic};
+use crate::engine::effects::Effect;
 use crate::proto::presence::V2;
 use crate::proto::{Millis, Protocol, PublicKey};
 use crate::store::{self, StoredPeer};

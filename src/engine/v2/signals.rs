@@ -3,7 +3,8 @@
 
 use super::{About, Letter};
 use crate::engine::clock::fresh;
-use crate::engine::core::{Core, Effect};
+use crate::engine::core::Core;
+use crate::engine::effects::Effect;
 use crate::proto::call::{Call, Handled, Signalled};
 use crate::proto::v2::signal::{
     self, ACCEPT_RELAYS, Answer, Body, INVITE_RELAYS, Offer, SharedCallId, Signal, VERSION,

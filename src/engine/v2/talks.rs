@@ -13,7 +13,8 @@
 use tokio::time::Instant;
 
 use crate::api::{Error, ErrorKind};
-use crate::engine::core::{Core, Effect, Fault};
+use crate::engine::core::{Core, Fault};
+use crate::engine::effects::Effect;
 use crate::engine::outputs::event;
 use crate::proto::call::{Call, Content as Words, Entry, Signalled};
 use crate::proto::v2::body::Content;

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::{About, Letter, Mined};
 use crate::engine::clock;
-use crate::engine::core::{Core, Effect};
+use crate::engine::core::Core;
+use crate::engine::effects::Effect;
 use crate::proto::v2::signal;
 use crate::proto::{CallId, EventId, Millis, PublicKey, Tier};
 use crate::store::{self, Outgoing};

@@ -61,9 +61,10 @@ pub struct Ended {
 }
 
 impl Call {
-    /// A v2 call as it begins.
+    /// A call as it begins.
     #[expect(clippy::too_many_arguments, reason = "the fields that differ between calls that begin")]
     pub(super) fn ringing(
+        protocol: Protocol,
         id: CallId,
         peer: PublicKey,
         room: String,
@@ -78,7 +79,7 @@ impl Call {
             peer,
             room,
             direction,
-            protocol: Protocol::V2,
+            protocol,
             agent_id,
             agent_name,
             topic,

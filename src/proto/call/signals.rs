@@ -268,7 +268,17 @@ impl Switchboard {
         // The caller takes its ring back by itself; a time far ahead would only ring for ever.
         let ring_until = Millis::from_secs(offer.expires).min(now + FRESH);
         let labels = (offer.agent_id, offer.name);
-        let call = Call::ringing(fresh, *from, room, Direction::In, labels, offer.topic, at, ring_until);
+        let call = Call::ringing(
+            Protocol::V2,
+            fresh,
+            *from,
+            room,
+            Direction::In,
+            labels,
+            offer.topic,
+            at,
+            ring_until,
+        );
         self.insert_v2(call, line);
         let Some(machine) = self.calls.get_mut(&fresh) else { return Handled::Dropped("no call was made") };
         if taken_back {
@@ -577,7 +587,10 @@ impl Switchboard {
         let labels = (agent_id, agent_name);
         let mut line = Line::new(0, None, true);
         line.repeat(Signalled::OfferAgain, &INVITE_AGAIN, now);
-        self.insert_v2(Call::ringing(id, peer, room, Direction::Out, labels, topic, now, until), line);
+        self.insert_v2(
+            Call::ringing(Protocol::V2, id, peer, room, Direction::Out, labels, topic, now, until),
+            line,
+        );
         self.outputs.push_back(Output::Save(id));
         self.outputs.push_back(Output::Signal { call: id, signal: Signalled::Offer });
         id

@@ -239,24 +239,10 @@ impl Switchboard {
         }
         let taken_back = self.was_taken_back(&(*from, room.clone()));
         let busy = self.live().count() >= self.limits.max_calls;
-        let call = Call {
-            id: fresh,
-            peer: *from,
-            room,
-            direction: Direction::In,
-            protocol: Protocol::Legacy,
-            agent_id,
-            agent_name,
-            topic,
-            started_at: at.min(now),
-            ring_until,
-            connected_at: None,
-            ended: None,
-            next_out: 1,
-            next_in: 1,
-            closing: None,
-            gap_until: None,
-        };
+        let (started_at, labels) = (at.min(now), (agent_id, agent_name));
+        let legacy = Protocol::Legacy;
+        let call =
+            Call::ringing(legacy, fresh, *from, room, Direction::In, labels, topic, started_at, ring_until);
         self.restore(call, []);
         let Some(machine) = self.calls.get_mut(&fresh) else { return Handled::Dropped("no call was made") };
         if taken_back {
@@ -389,35 +375,18 @@ impl Switchboard {
         if let Some(up) = self.legacy_with(&place.peer).next() {
             return Err(Refused::PeerBusy(up.id));
         }
-        let call = Call {
-            id: place.id,
-            peer: place.peer,
-            room: place.room,
-            direction: Direction::Out,
-            protocol: Protocol::Legacy,
-            agent_id: place.agent_id,
-            agent_name: place.agent_name,
-            topic: place.topic.clone(),
-            started_at: now,
-            ring_until: now + self.limits.ring_time,
-            connected_at: None,
-            ended: None,
-            next_out: 1,
-            next_in: 1,
-            closing: None,
-            gap_until: None,
-        };
+        let Place { id, room, peer, agent_id, agent_name, topic, .. } = place;
+        let (until, labels) = (now + self.limits.ring_time, (agent_id, agent_name));
+        let legacy = Protocol::Legacy;
+        let call = Call::ringing(legacy, id, peer, room, Direction::Out, labels, topic.clone(), now, until);
         self.restore(call, []);
-        self.outputs.push_back(Output::Save(place.id));
-        let body = Body::CallRequest {
-            agent_id: self.me.agent_id.clone(),
-            agent_name: self.me.name.clone(),
-            topic: place.topic,
-        };
-        if let Some(machine) = self.calls.get(&place.id) {
+        self.outputs.push_back(Output::Save(id));
+        let body =
+            Body::CallRequest { agent_id: self.me.agent_id.clone(), agent_name: self.me.name.clone(), topic };
+        if let Some(machine) = self.calls.get(&id) {
             machine.transmit(&self.me.agent_id, body, &mut self.outputs);
         }
-        Ok(place.id)
+        Ok(id)
     }
 
     /// Takes a ringing call. `false` if it was taken before.
