@@ -301,3 +301,51 @@ async fn a_blocked_key_neither_rings_nor_writes() {
     assert_eq!(calls.calls, []);
     assert_eq!(alice.refused(mail(&alice, "to myself")).await, ErrorKind::InvalidValue);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_for_work_in_its_presence_gets_it_in_every_wrap() {
+    let relay = relay().await;
+    let alice = Agent::start("alice", &relay.url());
+    let mut worker = Stranger::start(&relay.url()).await;
+    let content = crate::proto::presence::Content {
+        agent_id: "worker".into(),
+        name: String::new(),
+        capabilities: vec![],
+        timestamp: None,
+        p2p: Some(crate::proto::presence::V2 { v: vec![2], inbox: vec![relay.url()], pow: 10 }),
+    };
+    let announcement = crate::transport::presence::Announcement {
+        agent_id: "worker",
+        capabilities: &[],
+        content: &content.to_json(),
+        expires: unix() + 300,
+        unlisted: false,
+        version: Some(2),
+    };
+    let signed = crate::transport::presence::sign(&worker.identity, &announcement, unix()).unwrap();
+    worker.pool.publish(signed);
+    let work_of = |inbound| match inbound {
+        Inbound::Wrap { wrap, .. } => wrap.work,
+        other => panic!("{other:?}"),
+    };
+    // The call waits until its callee is seen.
+    alice.call("worker").await;
+    let invite = worker.until(|inbound| matches!(inbound, Inbound::Wrap { .. })).await;
+    assert!(work_of(invite) >= 10);
+    let to = Some(worker.identity.public_key().to_string());
+    let mail = Command::Send { text: "hello".into(), call: None, to, client_id: None, wait: None };
+    let sent: api::Message = alice.ask(mail).await;
+    let wait =
+        Command::AwaitMessage { message: sent.message, state: MessageState::Relayed, timeout_s: LONG_S };
+    assert_eq!(alice.ask::<api::MessageReply>(wait).await.message.state, MessageState::Relayed);
+    loop {
+        let wrap = worker.until(|inbound| matches!(inbound, Inbound::Wrap { .. })).await;
+        let Inbound::Wrap { wrap, .. } = wrap else { panic!("only wraps were waited for") };
+        assert!(wrap.work >= 10);
+        let opened = crate::transport::v2::open_wrap(&worker.identity, &wrap, 10).unwrap();
+        if opened.rumor.kind == crate::transport::v2::mail::TEXT {
+            assert_eq!(opened.rumor.content, "hello");
+            break;
+        }
+    }
+}
