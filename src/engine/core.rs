@@ -137,6 +137,8 @@ pub(super) struct Core {
     pub(super) pool: Pool,
     pub(super) sessions: SessionPool,
     pub(super) lines: Lines,
+    /// A call went into the queue of strangers in this batch.
+    pub(super) queue_grew: bool,
     /// Where we read our wraps was told since the start.
     pub(super) inbox_published: bool,
     pub(super) seen: SeenEvents,
@@ -205,6 +207,7 @@ impl Core {
             pool,
             sessions,
             lines,
+            queue_grew: false,
             inbox_published: false,
             seen,
             owner,
@@ -350,6 +353,7 @@ impl Core {
         self.board.handle_timeout(now);
         self.settle(now)?;
         self.tick_talks(now)?;
+        self.trim_queue()?;
         self.expire_tickets(now)?;
         self.announce_if_due(now)?;
         if self.republish_at.is_some_and(|at| at <= instant) {

@@ -169,8 +169,8 @@ impl Core {
         // A message without an id of its own is named after its event, of which there is only one.
         let mut message = Hex([0; 16]);
         message.0.copy_from_slice(&id.0[..16]);
-        let at = Millis::from_secs(created_at);
-        if let Handled::Dropped(why) = self.board.handle(from, payload, message, fresh(), at, now) {
+        let (at, tier) = (Millis::from_secs(created_at), self.book.tier(from));
+        if let Handled::Dropped(why) = self.board.handle((from, tier), payload, message, fresh(), at, now) {
             tracing::debug!(event = %id, why, "payload changes nothing");
         }
         self.settle(now)

@@ -6,7 +6,7 @@ use super::core::{Core, Topic};
 use super::effects::Effect;
 use super::files;
 use crate::api::{Error, ErrorKind};
-use crate::proto::call::{Call, Content, Entry, Output};
+use crate::proto::call::{Call, Content, Entry, Output, QUEUE_LIMIT};
 use crate::proto::legacy::Payload;
 use crate::proto::v2::signal::REMEMBERED;
 use crate::proto::{
@@ -34,6 +34,7 @@ impl Core {
             match output {
                 Output::Save(id) => {
                     if let Some(call) = self.board.call(&id) {
+                        self.queue_grew |= call.queued;
                         self.store.save_call(call)?;
                         if let Some(line) = self.board.line(&id)
                             && self.lines.is_new(&id, line)
@@ -60,6 +61,9 @@ impl Core {
                 }
                 Output::Discard { call, message } => self.store.discard_held(&call, &message)?,
                 Output::Transmit { call, to, payload } => self.transmit(&call, &to, &payload, now)?,
+                Output::Event { call, kind: EventKind::CallRinging, .. } if self.takes_unasked(&call) => {
+                    self.board.accept_unasked(&call, now);
+                }
                 Output::Event { call, kind, own } => {
                     if kind == EventKind::CallConnected {
                         self.pin(&call)?;
@@ -71,6 +75,31 @@ impl Core {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// What the user wants for whom.
+    pub(super) fn apply_policies(&mut self) {
+        self.board.door().set_policy(self.settings.strangers);
+    }
+
+    /// Whether the user takes calls of this caller without being asked.
+    fn takes_unasked(&self, call: &CallId) -> bool {
+        let from = self.settings.auto_accept;
+        let tier = self.board.call(call).map(|call| self.book.tier(&call.peer));
+        from.is_some_and(|from| tier.is_some_and(|tier| tier >= from))
+    }
+
+    /// The queue of strangers has a bound; the oldest make room.
+    pub(super) fn trim_queue(&mut self) -> Result<(), store::Error> {
+        if !std::mem::take(&mut self.queue_grew) {
+            return Ok(());
+        }
+        for stored in self.store.queued_calls()?.into_iter().skip(QUEUE_LIMIT) {
+            tracing::debug!(call = %stored.call.id, "the queue of strangers is full; the oldest goes");
+            self.board.forget(&stored.call.id);
+            self.store.delete_call(&stored.call.id)?;
         }
         Ok(())
     }

@@ -60,7 +60,7 @@ impl Core {
             name: self.me.name.clone(),
             capabilities: self.settings.capabilities.clone(),
             timestamp: Some(now.0),
-            p2p: Some(V2 { v: vec![VERSION], inbox: self.own_inbox(), pow: 0 }),
+            p2p: Some(V2 { v: vec![VERSION], inbox: self.own_inbox(), pow: self.asked_work() }),
         };
         let created_at = now.as_secs().max(self.store.meta(META)?.unwrap_or(0) + 1);
         let announcement = presence::Announcement {

@@ -118,6 +118,7 @@ impl Engine {
             owner,
             reports,
         });
+        core.apply_policies();
         core.restore().map_err(|error| told(&error))?;
         let inputs = Inputs {
             commands: command_inputs,

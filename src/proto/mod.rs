@@ -15,6 +15,6 @@ pub use ids::{CallId, EventId, Hex, MessageId, NotHex, PublicKey, TicketId};
 pub use names::{NAME_LIMIT, safe_file_name};
 pub use time::Millis;
 pub use words::{
-    CallState, Direction, EndReason, EventKind, MessageKind, MessageState, Protocol, Sender, TicketState,
-    Tier,
+    CallState, Direction, EndReason, EventKind, MessageKind, MessageState, Protocol, Sender, StrangerPolicy,
+    TicketState, Tier,
 };

@@ -40,6 +40,24 @@ words! {
 }
 
 words! {
+    /// What the user wants for rings of strangers.
+    pub enum StrangerPolicy {
+        /// They ring, within limits.
+        Ring = "ring",
+        /// They wait in the queue.
+        Queue = "queue",
+        /// They are turned away.
+        Reject = "reject",
+    }
+}
+
+impl Default for StrangerPolicy {
+    fn default() -> Self {
+        Self::Ring
+    }
+}
+
+words! {
     /// Which dialect of the wire protocol a peer or a call speaks.
     pub enum Protocol {
         /// What `openclaw-p2p` 0.1 to 0.3 speaks: NIP-04 JSON in kind 4.

@@ -16,7 +16,7 @@ pub struct StoredCall {
 }
 
 const COLUMNS: &str = "id, peer, room, direction, protocol, agent_id, agent_name, topic, started_at, ring_until, \
-     connected_at, ended_at, end_reason, words, next_out, next_in, closing_after, closing_until, gap_until, messages";
+     connected_at, ended_at, end_reason, words, next_out, next_in, closing_after, closing_until, gap_until, messages, queued";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<StoredCall> {
     let ended = match (row.get(11)?, row.get(12)?) {
@@ -44,6 +44,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<StoredCall> {
         next_in: row.get(15)?,
         closing,
         gap_until: row.get(18)?,
+        queued: row.get(20)?,
     };
     Ok(StoredCall { call, messages: row.get(19)? })
 }
@@ -58,11 +59,11 @@ impl Store {
         self.execute(
             "INSERT INTO calls (id, peer, room, direction, protocol, agent_id, agent_name, topic, started_at, \
              ring_until, connected_at, ended_at, end_reason, words, next_out, next_in, closing_after, closing_until, \
-             gap_until) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) \
+             gap_until, queued) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) \
              ON CONFLICT (id) DO UPDATE SET room = ?3, agent_id = ?6, agent_name = ?7, connected_at = ?11, \
              ended_at = ?12, end_reason = ?13, words = ?14, next_out = ?15, next_in = ?16, closing_after = ?17, \
-             closing_until = ?18, gap_until = ?19",
+             closing_until = ?18, gap_until = ?19, queued = ?20",
             rusqlite::params![
                 call.id,
                 call.peer,
@@ -83,6 +84,7 @@ impl Store {
                 call.closing.map(|(after, _)| after),
                 call.closing.map(|(_, until)| until),
                 call.gap_until,
+                call.queued,
             ],
         )
     }
@@ -120,7 +122,9 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn calls(&self, limit: usize) -> Result<Vec<StoredCall>> {
-        let sql = format!("SELECT {COLUMNS} FROM calls ORDER BY started_at DESC, rowid DESC LIMIT ?");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM calls WHERE queued = 0 ORDER BY started_at DESC, rowid DESC LIMIT ?"
+        );
         self.query_all(&sql, [limit], read)
     }
 
@@ -131,9 +135,35 @@ impl Store {
     pub fn missed_calls(&self, limit: usize) -> Result<Vec<StoredCall>> {
         let sql = format!(
             "SELECT {COLUMNS} FROM calls WHERE direction = 'in' AND ended_at IS NOT NULL AND connected_at IS NULL \
-             AND end_reason <> 'rejected' AND looked_at = 0 ORDER BY started_at DESC, rowid DESC LIMIT ?"
+             AND end_reason <> 'rejected' AND looked_at = 0 AND queued = 0 ORDER BY started_at DESC, rowid DESC LIMIT ?"
         );
         self.query_all(&sql, [limit], read)
+    }
+
+    /// Calls that wait in the queue of strangers, newest first: those that still ring, and those that have rung.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn queued_calls(&self) -> Result<Vec<StoredCall>> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM calls WHERE queued = 1 ORDER BY started_at DESC, rowid DESC");
+        self.query_all(&sql, [], read)
+    }
+
+    /// Deletes a call in which nothing was said.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn delete_call(&mut self, id: &CallId) -> Result<()> {
+        for sql in [
+            "DELETE FROM held WHERE call = ?",
+            "DELETE FROM lines WHERE call = ?",
+            "DELETE FROM aliases WHERE call = ?",
+            "DELETE FROM calls WHERE id = ?",
+        ] {
+            self.execute(sql, [id])?;
+        }
+        Ok(())
     }
 
     /// Somebody has looked at a missed call.

@@ -5,6 +5,9 @@ use crate::proto::call::{Call, Line, Standing};
 use crate::proto::v2::signal::{Body, SharedCallId, Signal};
 use crate::proto::{CallId, EventId, Millis, PublicKey};
 
+/// Most signals remembered: a thousand calls a day for as long as their wraps live.
+const SIGNALS_LIMIT: u64 = 100_000;
+
 impl Store {
     /// Writes a v2 call's line as it is now.
     ///
@@ -88,11 +91,15 @@ impl Store {
         Ok(added > 0)
     }
 
-    /// Forgets signals handled before a time.
+    /// Forgets signals handled before a time, and the oldest beyond a number that only a flood reaches.
     ///
     /// # Errors
     /// [`super::Error`].
     pub fn forget_signals(&mut self, before: Millis) -> Result<()> {
-        self.execute("DELETE FROM signals WHERE at < ?", [before])
+        self.execute("DELETE FROM signals WHERE at < ?", [before])?;
+        self.execute(
+            "DELETE FROM signals WHERE at < (SELECT at FROM signals ORDER BY at DESC LIMIT 1 OFFSET ?)",
+            [SIGNALS_LIMIT],
+        )
     }
 }

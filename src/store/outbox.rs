@@ -26,6 +26,9 @@ pub struct Outgoing {
     pub relays: Option<Vec<String>>,
 }
 
+/// Most ids of handled events remembered, 60 MB: a message every five seconds for as long as they are remembered.
+const SEEN_LIMIT: u64 = 500_000;
+
 const COLUMNS: &str = "event, kind, created_at, json, call, message, relays, at";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Outgoing> {
@@ -122,12 +125,16 @@ impl Store {
         self.query_all("SELECT event FROM seen ORDER BY at DESC LIMIT ?", [limit], |row| row.get(0))
     }
 
-    /// Forgets events handled before a time.
+    /// Forgets events handled before a time, and the oldest beyond a number that only a flood reaches.
     ///
     /// # Errors
     /// [`super::Error`].
     pub fn forget_seen(&mut self, before: Millis) -> Result<()> {
-        self.execute("DELETE FROM seen WHERE at < ?", [before])
+        self.execute("DELETE FROM seen WHERE at < ?", [before])?;
+        self.execute(
+            "DELETE FROM seen WHERE at < (SELECT at FROM seen ORDER BY at DESC LIMIT 1 OFFSET ?)",
+            [SEEN_LIMIT],
+        )
     }
 
     /// Up to where each relay's stored events were read: relay, class, seconds.

@@ -200,6 +200,10 @@ CREATE TABLE peers (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX peers_by_time ON peers (at);
 
+-- Waits in the queue of strangers: nobody is told of it.
+ALTER TABLE calls ADD COLUMN queued INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX calls_queued ON calls (started_at) WHERE queued = 1;
+
 -- Where an event goes, as JSON; null is every relay of the identity.
 ALTER TABLE outbox ADD COLUMN relays TEXT;
 -- When it was queued: mail is dated back.

@@ -31,6 +31,7 @@ fn call(id: u8) -> Call {
         next_in: 4,
         closing: Some((9, NOW)),
         gap_until: None,
+        queued: false,
     }
 }
 

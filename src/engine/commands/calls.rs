@@ -216,7 +216,7 @@ impl Core {
 
     /// The only live call of its kind; an error that lists them if there are several.
     pub(super) fn only(&self, wanted: impl Fn(&Call) -> bool) -> Result<Option<CallId>, Fault> {
-        let fitting: Vec<&Call> = self.board.live().filter(|call| wanted(call)).collect();
+        let fitting: Vec<&Call> = self.board.live().filter(|call| !call.queued && wanted(call)).collect();
         match fitting.as_slice() {
             [] => Ok(None),
             [one] => Ok(Some(one.id)),
@@ -249,7 +249,7 @@ impl Core {
     }
 
     fn no_active_call(&self) -> Error {
-        let hint = match self.board.live().next() {
+        let hint = match self.board.live().find(|call| !call.queued) {
             Some(call) if rings_here(call) => "a call rings here; take it: p2p-comm answer accept",
             Some(_) => "your call still rings; wait for the answer: p2p-comm wait",
             None => "call an agent: p2p-comm list, then p2p-comm call AGENT \"topic\"",

@@ -30,7 +30,8 @@ impl Core {
     pub(in super::super) fn status(&mut self) -> Result<Answer, Fault> {
         let connected = self.is_connected();
         let relays = joined(self.pool.status(), self.sessions.status());
-        let live = self.store.live_calls()?;
+        let live: Vec<_> =
+            self.store.live_calls()?.into_iter().filter(|stored| !stored.call.queued).collect();
         Ok(Status {
             agent: AgentSelf {
                 id: self.me.agent_id.clone(),
@@ -110,7 +111,8 @@ impl Core {
     }
 
     pub(in super::super) fn inbox(&mut self) -> Result<Answer, Fault> {
-        let live = self.store.live_calls()?;
+        let live: Vec<_> =
+            self.store.live_calls()?.into_iter().filter(|stored| !stored.call.queued).collect();
         let ringing: Vec<api::Call> = self
             .call_views(&live)
             .into_iter()
@@ -121,7 +123,7 @@ impl Core {
             unread: message_views(&self.store.messages(None, true, INBOX_LIMIT)?),
             missed: self.call_views(&self.store.missed_calls(INBOX_LIMIT)?),
             answers: self.store.untaken_tickets()?.iter().map(ticket_view).collect(),
-            queue: Vec::new(),
+            queue: self.call_views(&self.store.queued_calls()?),
         }
         .into())
     }
@@ -249,6 +251,9 @@ impl Core {
         self.settings.name = settings.name;
         self.settings.capabilities = settings.capabilities;
         self.settings.owner = settings.owner;
+        self.settings.strangers = settings.strangers;
+        self.settings.auto_accept = settings.auto_accept;
+        self.apply_policies();
         self.announcer.soon();
         Ok(done(attempt))
     }

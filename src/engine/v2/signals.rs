@@ -237,7 +237,10 @@ impl Core {
             return self.handle_accept(&call, from, &signal, answer, now);
         }
         let handled = match self.store.mark_signal(from, &signal, now)? {
-            true => self.board.handle_signal(from, signal, *id, rumor.created_at, fresh(), now),
+            true => {
+                let tier = self.book.tier(from);
+                self.board.handle_signal((from, tier), signal, *id, rumor.created_at, fresh(), now)
+            }
             false => self.board.handle_repeated(from, &signal),
         };
         if let Handled::Dropped(why) = handled {

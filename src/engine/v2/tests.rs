@@ -349,3 +349,72 @@ async fn who_asks_for_work_in_its_presence_gets_it_in_every_wrap() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_strangers_thirty_ring_thirty_two_wait_and_a_contact_is_heard_at_once() {
+    let relay = relay().await;
+    let bob = Agent::start("bob", &relay.url());
+    let alice = Agent::start("alice", &relay.url());
+    let key = alice.engine.public_key().to_string();
+    let add = Command::ContactEdit(api::ContactEdit::Add { name: "alice".into(), key });
+    bob.ask::<api::Contacts>(add).await;
+    let url = relay.url();
+    let postman = Stranger::start(&url).await;
+    for number in 0..200_u8 {
+        // Each with a key of its own.
+        let caller = Stranger { identity: Identity::generate(), pool: empty_pool(), inbound: channel() };
+        postman.pool.publish(caller.invite(&bob, number, &[&url], unix()));
+    }
+    for _ in 0..16 {
+        bob.event(&[EventKind::CallRinging]).await;
+    }
+    alice.call("bob").await;
+    loop {
+        let rings = bob.event(&[EventKind::CallRinging]).await.call_state.unwrap();
+        if rings.peer.pubkey == alice.engine.public_key() {
+            break;
+        }
+    }
+    let inbox = async || bob.ask::<api::Inbox>(Command::Inbox {}).await;
+    while inbox().await.queue.len() < 32 {
+        tokio::task::yield_now().await;
+    }
+    let inbox = inbox().await;
+    assert_eq!(inbox.queue.len(), 32);
+    assert!(inbox.ringing.len() <= 30 + 1);
+    let waiting = inbox.queue.iter().find(|call| call.state == CallState::Ringing).unwrap();
+    let answer = Command::Answer { call: Some(waiting.call), accept: true, reason: String::new() };
+    assert_eq!(bob.ask::<api::CallReply>(answer).await.call.state, CallState::Connected);
+}
+
+fn empty_pool() -> Pool {
+    let (inbound, _) = tokio::sync::mpsc::channel(1);
+    let identity = Identity::generate();
+    let (relays, inbox, cursors) = (vec![], vec![], vec![]);
+    Pool::start(Options { relays, inbox, identity, cursors, inbound, seen: None, tuning: Tuning::DEFAULT })
+        .unwrap()
+}
+
+fn channel() -> tokio::sync::mpsc::Receiver<Inbound> {
+    tokio::sync::mpsc::channel(1).1
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_the_user_trusts_is_taken_without_asking_and_strangers_are_turned_away_if_so_wanted() {
+    let relay = relay().await;
+    let bob = Agent::with("bob", &relay.url(), |settings| {
+        settings.auto_accept = Some(crate::proto::Tier::Contact);
+        settings.strangers = crate::proto::StrangerPolicy::Reject;
+    });
+    let alice = Agent::start("alice", &relay.url());
+    alice.call("bob").await;
+    let rejected = alice.event(&[EventKind::CallRejected]).await.call_state.unwrap();
+    assert_eq!(rejected.end_reason, Some(EndReason::Rejected));
+    let key = alice.engine.public_key().to_string();
+    let add = Command::ContactEdit(api::ContactEdit::Add { name: "alice".into(), key });
+    bob.ask::<api::Contacts>(add).await;
+    alice.call("bob").await;
+    alice.event(&[EventKind::CallConnected]).await;
+    let connected = bob.event(&[]).await;
+    assert_eq!(connected.kind, EventKind::CallConnected, "it is told, and it did not ring");
+}

@@ -5,6 +5,7 @@
 //! full, means that the relay hands it out again.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -24,11 +25,23 @@ use crate::transport::{Class, RelayId, SealError, Signed};
 const BACKLOG: usize = 4_096;
 /// Most bytes of them.
 const BACKLOG_BYTES: usize = 32 << 20;
+/// So many that wait are a flood: what the budget opens in five seconds.
+const CROWDED: usize = 1_000;
+/// What strangers are asked for then: 65,536 hashes, a tenth of a second of one core.
+const WORK_UNDER_FLOOD: u8 = 16;
+/// For how long after a flood.
+const FLOOD_REMEMBERED: Duration = Duration::from_secs(600);
 
 /// Wraps that wait, and mail that waits to be put in order.
 #[derive(Default)]
 pub(super) struct Backlog {
+    /// Those that prove the work that we ask for, opened first, and the others.
+    worked: VecDeque<Wrap>,
     wraps: VecDeque<Wrap>,
+    /// Bits of work that our presence asks for.
+    asked: u8,
+    /// When it was crowded last.
+    crowded_at: Option<Instant>,
     bytes: usize,
     budget: DecryptBudget,
     /// Opened mail: shown in order once there is nothing left to open.
@@ -39,17 +52,44 @@ pub(super) struct Backlog {
     told: bool,
 }
 
+impl Backlog {
+    fn len(&self) -> usize {
+        self.worked.len() + self.wraps.len()
+    }
+}
+
 impl Core {
     /// A wrap to the identity.
     pub(in crate::engine) fn handle_wrap(&mut self, wrap: Wrap) {
         let backlog = &mut self.lines.backlog;
-        if backlog.wraps.len() >= BACKLOG || backlog.bytes + wrap.size() > BACKLOG_BYTES {
-            tracing::warn!(event = %wrap.id, "more wraps than can wait; this one is asked for again later");
+        if backlog.len() >= BACKLOG || backlog.bytes + wrap.size() > BACKLOG_BYTES {
+            tracing::debug!(event = %wrap.id, "more wraps than can wait; this one is asked for again later");
             backlog.overflowed = true;
             return;
         }
         backlog.bytes += wrap.size();
-        backlog.wraps.push_back(wrap);
+        match backlog.asked > 0 && wrap.work >= backlog.asked {
+            true => backlog.worked.push_back(wrap),
+            false => backlog.wraps.push_back(wrap),
+        }
+        // What waited during an absence is no flood.
+        if backlog.told && backlog.len() >= CROWDED {
+            backlog.crowded_at = Some(Instant::now());
+            if std::mem::replace(&mut backlog.asked, WORK_UNDER_FLOOD) == 0 {
+                tracing::warn!("a flood of wraps; strangers are asked for proof of work");
+                self.announcer.soon();
+            }
+        }
+    }
+
+    /// Bits of proof of work that our presence asks for: none, but under a flood and for a while after it.
+    pub(in crate::engine) fn asked_work(&mut self) -> u8 {
+        let backlog = &mut self.lines.backlog;
+        if backlog.crowded_at.is_some_and(|at| at.elapsed() >= FLOOD_REMEMBERED) {
+            backlog.crowded_at = None;
+            backlog.asked = 0;
+        }
+        backlog.asked
     }
 
     /// All that a relay had stored has come.
@@ -60,17 +100,17 @@ impl Core {
     /// When the next wrap can be opened, if one waits.
     pub(in crate::engine) fn next_wrap_at(&mut self, now: Millis) -> Option<Millis> {
         let backlog = &mut self.lines.backlog;
-        (!backlog.wraps.is_empty()).then(|| backlog.budget.ready_at(now))
+        (backlog.len() > 0).then(|| backlog.budget.ready_at(now))
     }
 
     /// Opens what the budget allows. At the end comes the mail, in the order in which it was written.
     pub(in crate::engine) fn open_wraps(&mut self, now: Millis) -> Result<(), store::Error> {
         loop {
             let backlog = &mut self.lines.backlog;
-            if backlog.wraps.is_empty() || !backlog.budget.take(now) {
+            if backlog.len() == 0 || !backlog.budget.take(now) {
                 break;
             }
-            let Some(wrap) = backlog.wraps.pop_front() else { break };
+            let Some(wrap) = backlog.worked.pop_front().or_else(|| backlog.wraps.pop_front()) else { break };
             backlog.bytes -= wrap.size();
             let opened = match open_wrap(&self.identity, &wrap, 0) {
                 Ok(opened) => opened,
@@ -86,7 +126,7 @@ impl Core {
             self.handle_opened(opened, now)?;
         }
         let backlog = &mut self.lines.backlog;
-        if backlog.wraps.is_empty() {
+        if backlog.len() == 0 {
             if std::mem::take(&mut backlog.overflowed) {
                 self.pool.refresh(Class::Wrap);
             }

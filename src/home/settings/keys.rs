@@ -32,6 +32,7 @@ enum Kind {
     List,
     Relays,
     Whole(RangeInclusive<i64>),
+    OneOf(&'static [&'static str]),
 }
 
 const fn key(name: &'static str, variable: Option<&'static str>, about: &'static str, kind: Kind) -> Key {
@@ -39,7 +40,7 @@ const fn key(name: &'static str, variable: Option<&'static str>, about: &'static
 }
 
 /// Every setting.
-pub static KEYS: [Key; 9] = [
+pub static KEYS: [Key; 11] = [
     Key {
         remembered: true,
         ..key("agent_id", Some("P2P_AGENT_ID"), "the label that others call", Kind::AgentId)
@@ -71,6 +72,24 @@ pub static KEYS: [Key; 9] = [
     key("audit_log", Some("P2P_AUDIT_LOG"), "the path of the audit log", Kind::Text),
     key("ring_time_s", None, "how long a call rings, 5 to 600 seconds", Kind::Whole(5..=600)),
     key("max_calls", None, "how many calls may be up at once, 1 to 256", Kind::Whole(1..=256)),
+    Key {
+        live: true,
+        ..key(
+            "strangers",
+            None,
+            "what becomes of calls of strangers: ring (3 an hour each, 30 in all), queue, reject",
+            Kind::OneOf(&["ring", "queue", "reject"]),
+        )
+    },
+    Key {
+        live: true,
+        ..key(
+            "auto_accept",
+            None,
+            "whose calls are taken without asking: never, contact, known, anyone",
+            Kind::OneOf(&["never", "contact", "known", "anyone"]),
+        )
+    },
 ];
 
 impl Key {
@@ -83,7 +102,7 @@ impl Key {
     pub(super) fn parse(&self, text: &str) -> Result<toml::Value, String> {
         let items = || text.split(',').map(str::trim).filter(|item| !item.is_empty());
         let value = match &self.kind {
-            Kind::AgentId | Kind::Text => toml::Value::from(text.trim()),
+            Kind::AgentId | Kind::Text | Kind::OneOf(_) => toml::Value::from(text.trim()),
             // One channel may hold commas: a command line, a query.
             Kind::List if self.name == "owner" => toml::Value::Array(
                 Some(text.trim())
@@ -117,6 +136,10 @@ impl Key {
                 }
                 relays.iter().try_for_each(check_relay)
             }
+            Kind::OneOf(words) => match value.as_str() {
+                Some(word) if words.contains(&word) => Ok(()),
+                _ => Err(format!("it takes one of {}", words.join(", "))),
+            },
             Kind::Whole(range) => match value.as_integer() {
                 Some(number) if range.contains(&number) => Ok(()),
                 _ => Err(format!("it takes a whole number from {} to {}", range.start(), range.end())),

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 pub use self::keys::{KEYS, Key};
 use super::Home;
 use crate::api::{Error, ErrorKind};
+use crate::proto::{StrangerPolicy, Tier};
 
 /// Where agents meet unless told otherwise (docs/protocol.md, section 4).
 pub const DEFAULT_RELAYS: [&str; 3] = ["wss://nos.lol", "wss://relay.primal.net", "wss://nostr.mom"];
@@ -46,6 +47,10 @@ pub struct Settings {
     pub ring_time_s: u64,
     /// How many calls may be up at once.
     pub max_calls: usize,
+    /// What becomes of rings of strangers.
+    pub strangers: StrangerPolicy,
+    /// Whose rings are taken without asking: of this tier and above; nobody's if absent.
+    pub auto_accept: Option<Tier>,
 }
 
 impl Default for Settings {
@@ -60,6 +65,8 @@ impl Default for Settings {
             audit_log: None,
             ring_time_s: DEFAULT_RING_TIME_S,
             max_calls: DEFAULT_CALLS_LIMIT as usize,
+            strangers: StrangerPolicy::default(),
+            auto_accept: None,
         }
     }
 }
@@ -174,6 +181,13 @@ impl Layers {
             audit_log: text("audit_log").map(PathBuf::from),
             ring_time_s: number("ring_time_s").unwrap_or(defaults.ring_time_s),
             max_calls: number("max_calls").map_or(defaults.max_calls, |value| value as usize),
+            strangers: text("strangers")
+                .and_then(|word| StrangerPolicy::from_word(&word))
+                .unwrap_or(defaults.strangers),
+            auto_accept: text("auto_accept").and_then(|word| match word.as_str() {
+                "anyone" => Some(Tier::Stranger),
+                word => Tier::from_word(word),
+            }),
         }
     }
 

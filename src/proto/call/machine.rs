@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::door::Admission;
 use super::signals::{Line, Signalled};
 use super::{CLOSING_TIME, Entry, HELD_LIMIT, HELD_LIMIT_V2, Handled, Output, REORDER_TIME};
 use crate::proto::legacy::{Body, Payload};
@@ -11,6 +12,9 @@ use crate::proto::{
 
 /// What the caller says when one of ours takes a ring back because its time is over.
 pub(super) const NO_ANSWER: &str = "no-answer";
+
+/// What a stranger is told who is turned away.
+pub(super) const TURNED_AWAY: &str = "this agent does not take calls of strangers";
 
 /// Everything about a call that outlives a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +51,8 @@ pub struct Call {
     pub closing: Option<(u64, Millis)>,
     /// A message is missing: until when it is waited for.
     pub gap_until: Option<Millis>,
+    /// It waits in the queue of strangers: nobody is told of it.
+    pub queued: bool,
 }
 
 /// The end of a call.
@@ -91,6 +97,7 @@ impl Call {
             next_in: 1,
             closing: None,
             gap_until: None,
+            queued: false,
         }
     }
 
@@ -213,6 +220,7 @@ impl Machine {
 
     pub(super) fn connect(&mut self, own: bool, now: Millis, out: &mut Outputs) {
         self.call.connected_at = Some(now);
+        self.call.queued = false;
         self.save(out);
         self.event(EventKind::CallConnected, own, out);
         for message in std::mem::take(&mut self.early) {
@@ -250,8 +258,31 @@ impl Machine {
                 out.push_back(Output::Discard { call: self.call.id, message });
             }
         }
+        self.call.queued &= reason != EndReason::Rejected;
         self.save(out);
-        self.event(kind, own, out);
+        if !self.call.queued {
+            self.event(kind, own, out);
+        }
+    }
+
+    /// Rings, or does what the door says.
+    pub(super) fn begin(&mut self, admission: Admission, now: Millis, out: &mut Outputs) {
+        match admission {
+            Admission::Ring => {
+                self.save(out);
+                self.event(EventKind::CallRinging, false, out);
+            }
+            Admission::Queue => {
+                self.call.queued = true;
+                self.save(out);
+            }
+            // Nobody here is told of whom nobody wants to hear.
+            Admission::TurnAway | Admission::Ignore => {
+                let words = Some(TURNED_AWAY.to_owned());
+                self.call.ended = Some(Ended { at: now, reason: EndReason::Rejected, words });
+                self.save(out);
+            }
+        }
     }
 
     /// Takes what the peer said: shows it, holds it back, or knows it already.

@@ -15,6 +15,8 @@
 //!                                     └─ reject ────────────────────────► ended: rejected
 //! ```
 //!
+//! Who is let in at all, and who waits, is `door`.
+//!
 //! Invariants, kept by the property tests:
 //! * An ended call stays ended, and its reason with it.
 //! * Only the right key, for the right room, in the right state, moves a call. A relay delivers in any order, any
@@ -23,6 +25,7 @@
 //!   most, and then shown as a gap. What a peer said in a connected call is kept even if it arrives after the end.
 //! * Everything to be persisted comes out before the transmission or the event that depends on it.
 
+mod door;
 mod machine;
 mod signals;
 mod switchboard;
@@ -31,6 +34,7 @@ mod tests;
 
 use std::time::Duration;
 
+pub use door::{Door, QUEUE_LIMIT};
 pub use machine::{Call, Ended, Machine, Refused};
 pub use signals::{Line, Signalled, Standing};
 pub use switchboard::{Limits, Myself, Place, Switchboard};

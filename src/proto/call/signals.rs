@@ -16,15 +16,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::machine::{Machine, NO_ANSWER};
+use super::door::Admission;
+use super::machine::{Machine, NO_ANSWER, TURNED_AWAY};
 use super::switchboard::{Place, Switchboard};
 use super::{Call, Entry, Handled, Output, Refused};
 use crate::proto::v2::signal::{
     ACCEPT_AGAIN, Answer, Body, FRESH, INVITE_AGAIN, Offer, SharedCallId, Signal,
 };
-use crate::proto::{
-    CallId, CallState, Direction, EndReason, EventId, EventKind, Millis, Protocol, PublicKey,
-};
+use crate::proto::{CallId, CallState, Direction, EndReason, EventId, Millis, Protocol, PublicKey, Tier};
 
 /// When a resumption without an answer is sent again. The wrap waits at the peer's inbox relays; this is for relays
 /// that have lost it, within the ten minutes after which the call is lost.
@@ -167,11 +166,15 @@ impl Switchboard {
 
     // ---- handle: from peers ----
 
-    /// Takes a signal that `from` sealed, in a rumor made at `at` seconds, for the first time. An acceptance goes by way
+    /// Takes a signal that `from` sealed, who is of this tier, in a rumor made at `at` seconds, for the first time. An acceptance goes by way
     /// of [`Self::expects`].
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what is known of one signal; a struct would only rename it"
+    )]
     pub fn handle_signal(
         &mut self,
-        from: &PublicKey,
+        (from, tier): (&PublicKey, Tier),
         signal: Signal,
         rumor: EventId,
         at: u64,
@@ -190,7 +193,7 @@ impl Switchboard {
             (Body::Resume(offer), Some(id)) => self.handle_newer(&id, generation, rumor, offer, true, now),
             (Body::Invite(offer), None) => {
                 let line = Line::new(generation, Some(Standing { rumor, offer }), false);
-                self.handle_invite(from, call, line, at, fresh, now)
+                self.handle_invite((from, tier), call, line, at, fresh, now)
             }
             (Body::Cancel { reason }, Some(id)) => self.handle_cancel(&id, &reason, now),
             (Body::Cancel { .. } | Body::End { .. }, None) => {
@@ -240,7 +243,7 @@ impl Switchboard {
 
     fn handle_invite(
         &mut self,
-        from: &PublicKey,
+        (from, tier): (&PublicKey, Tier),
         call: SharedCallId,
         line: Line,
         at: u64,
@@ -263,7 +266,12 @@ impl Switchboard {
             return self.handle_v2_glare(&mine, room, line, offer, now);
         }
         let taken_back = self.was_taken_back(&(*from, room.clone()));
-        let busy = self.live().count() >= self.limits.max_calls;
+        let busy = self.load() >= self.limits.max_calls;
+        // A missed call is a ring too: it is shown, and may not be shown without end.
+        let admission = self.door.admit(from, tier, Protocol::V2, now);
+        if admission == Admission::Ignore {
+            return Handled::Dropped("a stranger, beyond what strangers are answered");
+        }
         let at = Millis::from_secs(at).min(now);
         // The caller takes its ring back by itself; a time far ahead would only ring for ever.
         let ring_until = Millis::from_secs(offer.expires).min(now + FRESH);
@@ -281,16 +289,20 @@ impl Switchboard {
         );
         self.insert_v2(call, line);
         let Some(machine) = self.calls.get_mut(&fresh) else { return Handled::Dropped("no call was made") };
+        machine.call.queued = admission != Admission::Ring;
         if taken_back {
             machine.end(EndReason::Cancelled, None, false, now, &mut self.outputs);
         } else if !rings {
             machine.end(EndReason::NoAnswer, None, false, now, &mut self.outputs);
-        } else if busy {
+        } else if busy && admission == Admission::Ring {
             machine.end(EndReason::Busy, None, false, now, &mut self.outputs);
             self.outputs.push_back(Output::Signal { call: fresh, signal: Signalled::Busy });
         } else {
-            machine.save(&mut self.outputs);
-            machine.event(EventKind::CallRinging, false, &mut self.outputs);
+            machine.begin(admission, now, &mut self.outputs);
+            if admission == Admission::TurnAway {
+                let signal = Signalled::Reject { reason: TURNED_AWAY.into() };
+                self.outputs.push_back(Output::Signal { call: fresh, signal });
+            }
         }
         Handled::Taken
     }
@@ -580,7 +592,7 @@ impl Switchboard {
         // Both want to talk, and one ring has arrived already: to call is to answer.
         let ring = self.live_with(&peer).find(rings).map(|call| call.id);
         if let Some(ring) = ring {
-            self.accept_v2(&ring, now);
+            self.accept_v2(&ring, true, now);
             return ring;
         }
         let until = now + self.limits.ring_time;
@@ -596,9 +608,9 @@ impl Switchboard {
         id
     }
 
-    pub(super) fn accept_v2(&mut self, id: &CallId, now: Millis) {
+    pub(super) fn accept_v2(&mut self, id: &CallId, own: bool, now: Millis) {
         if let Some(machine) = self.calls.get_mut(id) {
-            machine.connect(true, now, &mut self.outputs);
+            machine.connect(own, now, &mut self.outputs);
         }
         self.answer_offer(id, None, now);
     }

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::machine::{Call, Machine, Outputs, Refused};
+use super::door::{Admission, Door};
+use super::machine::{Call, Machine, Outputs, Refused, TURNED_AWAY};
 use super::signals::Signalled;
 use super::{Content, Entry, Handled, MAX_CALLS, Output, RING_GRACE, RING_TIME};
 use crate::proto::legacy::{Body, PLAINTEXT_LIMIT, Payload};
-use crate::proto::{
-    CallId, CallState, Direction, EndReason, EventKind, MessageId, Millis, Protocol, PublicKey,
-};
+use crate::proto::{CallId, CallState, Direction, EndReason, MessageId, Millis, Protocol, PublicKey, Tier};
 
 /// Most rings remembered that were taken back before they came.
 const TAKEN_BACK_LIMIT: usize = 64;
@@ -79,6 +78,7 @@ pub struct Switchboard {
     pub(super) rooms: BTreeMap<(PublicKey, String), CallId>,
     /// Rings taken back before they came: a relay hands out in any order.
     taken_back: VecDeque<(PublicKey, String)>,
+    pub(super) door: Door,
     pub(super) outputs: Outputs,
 }
 
@@ -91,6 +91,7 @@ impl Switchboard {
             calls: BTreeMap::new(),
             rooms: BTreeMap::new(),
             taken_back: VecDeque::new(),
+            door: Door::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -105,6 +106,17 @@ impl Switchboard {
     /// Whether a payload of this room finds its call here; otherwise it may be in the database.
     pub fn knows(&self, peer: &PublicKey, room: &str) -> bool {
         self.rooms.contains_key(&(*peer, room.to_owned()))
+    }
+
+    /// Who is let in.
+    pub fn door(&mut self) -> &mut Door {
+        &mut self.door
+    }
+
+    /// How many calls are up, or were placed here. Who only rings makes nobody busy: strangers could.
+    pub(super) fn load(&self) -> usize {
+        let rings_here = |call: &&Call| (call.direction, call.state()) == (Direction::In, CallState::Ringing);
+        self.live().filter(|call| !rings_here(call)).count()
     }
 
     /// Calls that ring or are connected, by id.
@@ -139,6 +151,12 @@ impl Switchboard {
         self.outputs.clear();
     }
 
+    /// Forgets a call that had no place in the queue.
+    pub fn forget(&mut self, id: &CallId) {
+        self.calls.remove(id);
+        self.rooms.retain(|_, of| of != id);
+    }
+
     /// Takes a call as it was persisted, with the entries held back in it.
     pub fn restore(&mut self, call: Call, held_back: impl IntoIterator<Item = (MessageId, Option<u64>)>) {
         self.rooms.insert((call.peer, call.room.clone()), call.id);
@@ -161,10 +179,15 @@ impl Switchboard {
 
     // ---- handle: from peers and from the clock ----
 
-    /// Takes a payload that `from` signed. `message` names what carries no id of its own, `fresh` a new call.
+    /// Takes a payload that `from` signed, who is of this tier. `message` names what carries no id of its own, `fresh` a
+    /// new call.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what is known of one payload; a struct would only rename it"
+    )]
     pub fn handle(
         &mut self,
-        from: &PublicKey,
+        (from, tier): (&PublicKey, Tier),
         payload: Payload,
         message: MessageId,
         fresh: CallId,
@@ -173,7 +196,7 @@ impl Switchboard {
     ) -> Handled {
         let Payload { room, id, seq, body, .. } = payload;
         if let Body::CallRequest { agent_id, agent_name, topic } = body {
-            return self.handle_request(from, room, (agent_id, agent_name), topic, fresh, at, now);
+            return self.handle_request((from, tier), room, (agent_id, agent_name), topic, fresh, at, now);
         }
         let place = (*from, room);
         let Some(machine) = self.rooms.get(&place).and_then(|id| self.calls.get_mut(id)) else {
@@ -217,7 +240,7 @@ impl Switchboard {
     )]
     fn handle_request(
         &mut self,
-        from: &PublicKey,
+        (from, tier): (&PublicKey, Tier),
         room: String,
         (agent_id, agent_name): (String, String),
         topic: String,
@@ -238,24 +261,31 @@ impl Switchboard {
             self.end_quietly(&call, EndReason::Cancelled, now);
         }
         let taken_back = self.was_taken_back(&(*from, room.clone()));
-        let busy = self.live().count() >= self.limits.max_calls;
+        let busy = self.load() >= self.limits.max_calls;
+        let admission = self.door.admit(from, tier, Protocol::Legacy, now);
+        if admission == Admission::Ignore {
+            return Handled::Dropped("a stranger, beyond what strangers are answered");
+        }
         let (started_at, labels) = (at.min(now), (agent_id, agent_name));
         let legacy = Protocol::Legacy;
         let call =
             Call::ringing(legacy, fresh, *from, room, Direction::In, labels, topic, started_at, ring_until);
         self.restore(call, []);
         let Some(machine) = self.calls.get_mut(&fresh) else { return Handled::Dropped("no call was made") };
+        machine.call.queued = admission != Admission::Ring;
         if taken_back {
             machine.end(EndReason::Cancelled, None, false, now, &mut self.outputs);
         } else if ring_until <= now {
             machine.end(EndReason::NoAnswer, None, false, now, &mut self.outputs);
-        } else if busy {
+        } else if busy && admission == Admission::Ring {
             machine.end(EndReason::Busy, None, false, now, &mut self.outputs);
             machine.transmit(&self.me.agent_id, self.me.rejection("busy", true), &mut self.outputs);
         } else {
-            self.outputs.push_back(Output::Save(fresh));
-            let kind = EventKind::CallRinging;
-            self.outputs.push_back(Output::Event { call: fresh, kind, own: false });
+            machine.begin(admission, now, &mut self.outputs);
+            if admission == Admission::TurnAway {
+                let rejection = self.me.rejection(TURNED_AWAY, false);
+                machine.transmit(&self.me.agent_id, rejection, &mut self.outputs);
+            }
         }
         Handled::Taken
     }
@@ -389,11 +419,21 @@ impl Switchboard {
         Ok(id)
     }
 
+    /// Takes a call the moment it rings, as the user wants for its caller: who waits hears that it is connected.
+    pub fn accept_unasked(&mut self, id: &CallId, now: Millis) {
+        // It rings: nothing is refused.
+        let _ = self.take(id, false, now);
+    }
+
     /// Takes a ringing call. `false` if it was taken before.
     ///
     /// # Errors
     /// [`Refused`] if it does not ring here.
     pub fn accept(&mut self, id: &CallId, now: Millis) -> Result<bool, Refused> {
+        self.take(id, true, now)
+    }
+
+    fn take(&mut self, id: &CallId, own: bool, now: Millis) -> Result<bool, Refused> {
         let machine = self.calls.get_mut(id).ok_or(Refused::Unknown)?;
         match (machine.call.direction, machine.call.state()) {
             (Direction::In, CallState::Connected) => return Ok(false),
@@ -404,10 +444,10 @@ impl Switchboard {
             (Direction::Out, _) => return Err(Refused::NotRinging),
         }
         if machine.call.protocol == Protocol::V2 {
-            self.accept_v2(id, now);
+            self.accept_v2(id, own, now);
             return Ok(true);
         }
-        machine.connect(true, now, &mut self.outputs);
+        machine.connect(own, now, &mut self.outputs);
         machine.transmit(&self.me.agent_id, self.me.acceptance(None), &mut self.outputs);
         let call = machine.call.clone();
         self.end_others(&call, now);

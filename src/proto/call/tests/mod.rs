@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::proto::legacy::Body;
-use crate::proto::{CallState, Direction, EndReason, Hex};
+use crate::proto::{CallState, Direction, EndReason, Hex, Tier};
 
 const START: Millis = Millis::from_secs(1_800_000_000);
 const ALICE: PublicKey = Hex([1; 32]);
@@ -110,7 +110,7 @@ impl Side {
         {
             self.board.restore(call.clone(), held_in(&self.held, call.id));
         }
-        let handled = self.board.handle(from, payload, message, fresh, now, now);
+        let handled = self.board.handle((from, Tier::Contact), payload, message, fresh, now, now);
         self.drain();
         handled
     }
@@ -292,7 +292,14 @@ fn a_ring_that_nobody_answers_is_over_on_both_sides() {
 fn a_ring_that_comes_too_late_is_a_missed_call_with_its_topic() {
     let mut alice = Side::new(ALICE, "alice");
     let (message, fresh) = (alice.fresh(), alice.fresh());
-    let handled = alice.board.handle(&BOB, payload(request()), message, fresh, START, START + RING_TIME * 10);
+    let handled = alice.board.handle(
+        (&BOB, Tier::Contact),
+        payload(request()),
+        message,
+        fresh,
+        START,
+        START + RING_TIME * 10,
+    );
     alice.drain();
     assert_eq!(handled, Handled::Taken);
     assert_eq!(alice.events, [EventKind::CallMissed]);
@@ -324,8 +331,15 @@ fn an_agent_whose_lines_are_all_taken_says_that_it_is_busy() {
     let mut alice = Side::new(ALICE, "alice");
     alice.board = Switchboard::new(alice.me.clone(), Limits { max_calls: 1, ..Limits::default() });
     alice.receive(&BOB, payload(request()), START);
+    // Who only rings makes nobody busy.
     alice.receive(&EVE, payload(request()), START);
-    assert_eq!(alice.events, [EventKind::CallRinging, EventKind::CallMissed]);
+    let first = alice.board.live().find(|call| call.peer == BOB).unwrap().id;
+    alice.board.accept(&first, START).unwrap();
+    alice.drain();
+    alice.sent.clear();
+    alice.receive(&EVE, Payload { room: "second".into(), ..payload(request()) }, START);
+    assert_eq!(alice.events.first(), Some(&EventKind::CallRinging));
+    assert_eq!(alice.events.last(), Some(&EventKind::CallMissed));
     let (to, answer) = alice.sent.pop_front().unwrap();
     assert_eq!(to, EVE);
     assert!(matches!(answer.body, Body::CallRejected { busy: true, .. }));

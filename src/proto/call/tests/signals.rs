@@ -14,7 +14,7 @@ use crate::proto::call::{
 };
 use crate::proto::v2::signal::{Answer, Body, Offer, SharedCallId, Signal};
 use crate::proto::{
-    CallId, CallState, Direction, EndReason, EventId, EventKind, Hex, Millis, Protocol, PublicKey,
+    CallId, CallState, Direction, EndReason, EventId, EventKind, Hex, Millis, Protocol, PublicKey, Tier,
 };
 
 /// One agent as the engine would run it.
@@ -239,7 +239,7 @@ impl World {
             own.seen.insert((signal.call, signal.body.name(), signal.generation));
             own.board.handle_accept(&call, answer, now);
         } else if own.seen.insert((signal.call, signal.body.name(), signal.generation)) {
-            own.board.handle_signal(&from, signal, rumor, made.as_secs(), fresh, now);
+            own.board.handle_signal((&from, Tier::Contact), signal, rumor, made.as_secs(), fresh, now);
         } else {
             own.board.handle_repeated(&from, &signal);
         }
@@ -576,7 +576,8 @@ fn only_the_right_key_with_the_right_handshake_moves_a_call() {
     let mut dropped = |from: &PublicKey, signal: Signal| {
         let accepts = matches!(signal.body, Body::Accept(_));
         assert!(!accepts || board.expects(from, &signal).is_none(), "{signal:?}");
-        let handled = board.handle_signal(from, signal, id(9), START.as_secs(), Hex([9; 8]), START);
+        let handled =
+            board.handle_signal((from, Tier::Contact), signal, id(9), START.as_secs(), Hex([9; 8]), START);
         assert!(matches!(handled, Handled::Dropped(_)), "{handled:?}");
     };
     dropped(&EVE, say(no(), 0));
@@ -599,6 +600,35 @@ fn an_invite_that_expires_in_years_does_not_ring_for_years() {
     world.receive(1, id(1), signal, START);
     world.run(Duration::from_secs(301));
     assert_eq!(world.sides[1].only().ended.clone().unwrap().reason, EndReason::NoAnswer);
+}
+
+#[test]
+fn a_stranger_beyond_the_limit_waits_in_the_queue_can_be_answered_there_and_wakes_nobody() {
+    let mut world = World::new(1);
+    let from = world.sides[1].peer();
+    for number in 1..=5 {
+        let far = START + Duration::from_secs(60);
+        let signal = Signal { call: id(number), generation: 0, body: Body::Invite(offer("hello", far)) };
+        let own = &mut world.sides[1];
+        own.board.handle_signal(
+            (&from, Tier::Stranger),
+            signal,
+            id(number),
+            START.as_secs(),
+            id(number),
+            START,
+        );
+        world.drain(1);
+    }
+    let own = &world.sides[1];
+    assert_eq!(own.times(EventKind::CallRinging), 3);
+    assert_eq!(own.board.live().filter(|call| call.queued).count(), 2);
+    world.sides[1].board.accept(&id(5), START).unwrap();
+    world.drain(1);
+    assert_eq!(world.sides[1].board.call(&id(5)).unwrap().state(), CallState::Connected);
+    // Nobody hears of the other one, whose caller gives up.
+    world.run(Duration::from_secs(100));
+    assert_eq!(world.sides[1].times(EventKind::CallMissed), 3);
 }
 
 #[derive(Debug, Clone, Copy)]
