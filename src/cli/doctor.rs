@@ -97,6 +97,7 @@ async fn examine(session: &Session) -> Vec<Check> {
     let daemon = &status.daemon;
     checks.push(Check::well("daemon", format!("version {}, pid {}", daemon.version, daemon.pid)));
     checks.push(socket(&home));
+    checks.push(database(&home));
     checks.push(clock(status.clock_offset_s));
     checks.extend(status.relays.iter().map(relay));
     checks.push(outbox(&status));
@@ -124,6 +125,26 @@ fn socket(home: &Home) -> Check {
         Ok(0o600) => Check::well("socket", format!("{place}, mode 600")),
         Ok(mode) => Check::ill("socket", format!("{place}, mode {mode:o}"), format!("chmod 600 {place}")),
         Err(error) => Check::ill("socket", format!("{place}: {error}"), "p2p-comm daemon stop"),
+    }
+}
+
+/// A database that was found damaged is kept beside the one that took its place.
+fn database(home: &Home) -> Check {
+    let kept: Vec<String> = std::fs::read_dir(home.state())
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("state.db.damaged-") && !name.ends_with("-wal"))
+        .filter(|name| !name.ends_with("-shm"))
+        .collect();
+    match kept.as_slice() {
+        [] => Check::well("database", "no damage was found"),
+        kept => Check::ill(
+            "database",
+            format!("was damaged, and what could be read was carried over; kept: {}", kept.join(", ")),
+            format!("is the disk well? when nothing is missing, remove it from {}", home.state().display()),
+        ),
     }
 }
 

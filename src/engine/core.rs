@@ -515,7 +515,8 @@ pub(super) fn told(error: &store::Error) -> Error {
         store::Error::Damaged { .. } => Error::new(
             ErrorKind::DatabaseDamaged,
             text,
-            "stop the daemon and move the file aside; the identity is in another file and is not touched",
+            "start the daemon anew (p2p-comm daemon stop): it keeps the damaged file aside, and carries over what can \
+             be read; the identity is in another file and is not touched",
         ),
         store::Error::TooNew { .. } => Error::new(
             ErrorKind::VersionMismatch,

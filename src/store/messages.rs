@@ -1,9 +1,10 @@
 //! What was said, and what is held back until its turn.
 
 use rusqlite::Row;
+use sha2::{Digest, Sha256};
 
 use super::{Result, Store};
-use crate::proto::{CallId, MessageId, MessageKind, MessageState, Millis, PublicKey, Sender};
+use crate::proto::{CallId, Hex, MessageId, MessageKind, MessageState, Millis, PublicKey, Sender};
 
 /// A message to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,9 +45,47 @@ pub struct StoredMessage {
 }
 
 const COLUMNS: &str =
-    "row, message, call, peer, sender, kind, text, file, at, state, seq, reason, read_at IS NOT NULL";
+    "row, message, call, peer, sender, kind, text, file, at, state, seq, reason, read_at IS NOT NULL, hash";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
+/// What a row is told by: a flipped bit on the disk, or in a page that was written half, is not somebody's word. State
+/// and time of reading change, and are not of it.
+fn hash(message: &NewMessage) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    let mut field = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    field(&message.message.0);
+    field(message.call.as_ref().map_or(&[], |call| &call.0));
+    field(&message.peer.0);
+    field(message.sender.word().as_bytes());
+    field(message.kind.word().as_bytes());
+    field(message.text.as_bytes());
+    field(message.file.as_deref().unwrap_or_default().as_bytes());
+    field(&message.at.0.to_be_bytes());
+    field(&message.seq.unwrap_or_default().to_be_bytes());
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut short = [0; 16];
+    short.copy_from_slice(&digest[..16]);
+    short
+}
+
+/// A row, if it is what was written.
+fn read(row: &Row<'_>) -> rusqlite::Result<Option<StoredMessage>> {
+    let found = match (row.get::<_, Option<Hex<16>>>(13), read_unverified(row)) {
+        (Ok(written), Ok(found)) => {
+            Some(found).filter(|found| written.is_none_or(|written| written.0 == hash(&found.message)))
+        }
+        // No value of this column was ever written.
+        _ => None,
+    };
+    if found.is_none() {
+        tracing::warn!("a message in the database is damaged, and not shown");
+    }
+    Ok(found)
+}
+
+fn read_unverified(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
     let message = NewMessage {
         message: row.get(1)?,
         call: row.get(2)?,
@@ -69,8 +108,8 @@ impl Store {
     /// [`super::Error`].
     pub fn add_message(&mut self, new: &NewMessage) -> Result<Option<u64>> {
         let added = self.changed(
-            "INSERT INTO messages (message, call, peer, sender, kind, text, file, at, state, seq) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO messages (message, call, peer, sender, kind, text, file, at, state, seq, hash) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             rusqlite::params![
                 new.message,
                 new.call,
@@ -81,7 +120,8 @@ impl Store {
                 new.file,
                 new.at,
                 new.state,
-                new.seq
+                new.seq,
+                Hex(hash(new))
             ],
         )?;
         if added == 0 {
@@ -165,7 +205,7 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn message_at(&self, row: u64) -> Result<Option<StoredMessage>> {
-        self.query_one(&format!("SELECT {COLUMNS} FROM messages WHERE row = ?"), [row], read)
+        Ok(self.query_one(&format!("SELECT {COLUMNS} FROM messages WHERE row = ?"), [row], read)?.flatten())
     }
 
     /// A message of ours by its id.
@@ -174,7 +214,7 @@ impl Store {
     /// [`super::Error`].
     pub fn my_message(&self, message: &MessageId) -> Result<Option<StoredMessage>> {
         let sql = format!("SELECT {COLUMNS} FROM messages WHERE message = ? AND sender = 'me'");
-        self.query_one(&sql, [message], read)
+        Ok(self.query_one(&sql, [message], read)?.flatten())
     }
 
     /// The newest `limit` messages, oldest first.
@@ -189,9 +229,8 @@ impl Store {
             (None, false) => "?1 IS NULL",
         };
         let sql = format!("SELECT {COLUMNS} FROM messages WHERE {wanted} ORDER BY row DESC LIMIT ?2");
-        let mut newest_first = self.query_all(&sql, (call, limit), read)?;
-        newest_first.reverse();
-        Ok(newest_first)
+        let newest_first = self.query_all(&sql, (call, limit), read)?;
+        Ok(newest_first.into_iter().flatten().rev().collect())
     }
 
     /// How many messages of peers nobody has read.
@@ -271,7 +310,7 @@ impl Store {
             "SELECT {COLUMNS} FROM messages WHERE sender = 'me' AND state = 'queued' \
              AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.message = messages.message) ORDER BY row"
         );
-        self.query_all(&sql, [], read)
+        Ok(self.query_all(&sql, [], read)?.into_iter().flatten().collect())
     }
 
     /// How many messages of ours went to a key outside of calls.
@@ -289,6 +328,6 @@ impl Store {
     pub fn peer_message(&self, peer: &PublicKey, message: &MessageId) -> Result<Option<StoredMessage>> {
         let sql =
             format!("SELECT {COLUMNS} FROM messages WHERE message = ? AND peer = ? AND sender = 'peer'");
-        self.query_one(&sql, (message, peer), read)
+        Ok(self.query_one(&sql, (message, peer), read)?.flatten())
     }
 }

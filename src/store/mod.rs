@@ -4,6 +4,9 @@
 //! writes, [`Store::commit`]. Only then may anything be published, acknowledged or shown. `synchronous=FULL` and the
 //! write-ahead log make that commit one sync of the log; a batch that fails is rolled back whole.
 //!
+//! What a message says is hashed in its row, and shown only if it is still that. A database that SQLite finds damaged is
+//! kept aside at the next start, and what can be read of it carried over (`recover`).
+//!
 //! Rooms: `calls`, `messages` (what was said, and what is held back), `outbox` (what no relay took yet, ids seen,
 //! cursors), `journal` (events and who has taken them), `contacts`, `tickets`; of v2 `lines` (what its calls have
 //! beside the rest, signals seen), `delivery` (streams and entries), `transfers` (files under way), `peers`. A merged
@@ -17,6 +20,7 @@ mod lines;
 mod messages;
 mod outbox;
 mod peers;
+mod recover;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -88,11 +92,28 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database, makes it if there is none, and brings it to this program's version.
+    /// Opens the database, makes it if there is none, and brings it to this program's version. A damaged one is kept
+    /// aside, and what can be read of it is carried over.
     ///
     /// # Errors
-    /// [`Error::TooNew`] for a later version's, [`Error::Damaged`], [`Error::Full`].
+    /// [`Error::TooNew`] for a later version's, [`Error::Full`]; [`Error::Damaged`] if not even a new one can be used.
     pub fn open(path: &Path) -> Result<Self> {
+        match Self::open_checked(path) {
+            Err(Error::Damaged { source, .. }) => {
+                tracing::warn!(error = %source, "the database is damaged; what can be read is carried over");
+                recover::recover(path)
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_checked(path: &Path) -> Result<Self> {
+        let store = Self::open_unchecked(path)?;
+        recover::check(&store)?;
+        Ok(store)
+    }
+
+    fn open_unchecked(path: &Path) -> Result<Self> {
         let wrap = |source| wrap(path, source);
         let mut db = Connection::open(path).map_err(wrap)?;
         db.busy_timeout(BUSY_TIMEOUT).map_err(wrap)?;
@@ -200,6 +221,7 @@ fn wrap(path: &Path, source: rusqlite::Error) -> Error {
     match source.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Error::Full(path.to_owned()),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            recover::suspect(path);
             Error::Damaged { path: path.to_owned(), source }
         }
         _ => Error::Sqlite(source),

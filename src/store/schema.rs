@@ -200,6 +200,9 @@ CREATE TABLE peers (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX peers_by_time ON peers (at);
 
+-- Of what a message says: SQLite's own check does not look into values. Older rows have none.
+ALTER TABLE messages ADD COLUMN hash BLOB;
+
 -- Waits in the queue of strangers: nobody is told of it.
 ALTER TABLE calls ADD COLUMN queued INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX calls_queued ON calls (started_at) WHERE queued = 1;

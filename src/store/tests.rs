@@ -9,11 +9,11 @@ fn store(folder: &tempfile::TempDir) -> Store {
     Store::open(&folder.path().join("state.db")).unwrap()
 }
 
-fn folder() -> tempfile::TempDir {
+pub(super) fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn call(id: u8) -> Call {
+pub(super) fn call(id: u8) -> Call {
     Call {
         id: Hex([id; 8]),
         peer: PEER,
@@ -35,7 +35,7 @@ fn call(id: u8) -> Call {
     }
 }
 
-fn said(call: CallId, id: u8) -> NewMessage {
+pub(super) fn said(call: CallId, id: u8) -> NewMessage {
     NewMessage {
         message: Hex([id; 16]),
         call: Some(call),
@@ -77,14 +77,6 @@ fn a_database_of_a_later_version_is_left_alone() {
     store(&folder).db.pragma_update(None, "user_version", 99).unwrap();
     let refused = Store::open(&folder.path().join("state.db"));
     assert!(matches!(refused, Err(Error::TooNew { found: 99, .. })), "{refused:?}");
-}
-
-#[test]
-fn a_file_that_is_no_database_is_named() {
-    let folder = folder();
-    let path = folder.path().join("state.db");
-    std::fs::write(&path, vec![7; 8_192]).unwrap();
-    assert!(matches!(Store::open(&path), Err(Error::Damaged { .. })));
 }
 
 #[test]
