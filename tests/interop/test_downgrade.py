@@ -88,7 +88,9 @@ def legacy_call(home: Home, peer: LegacyPeer) -> str:
     return str(placed["call"])
 
 
-def test_a_key_that_has_shown_v2_is_called_in_v2_until_its_owner_is_believed(home: Home, gone_back: LegacyPeer) -> None:
+def test_a_key_that_has_shown_v2_is_called_in_v2_until_its_owner_is_believed(
+    home: Home, gone_back: LegacyPeer, relay_url: str
+) -> None:
     call_in_v2(home, gone_back)
     home.kill_daemon()
     home.sees(gone_back.agent_id)
@@ -105,6 +107,13 @@ def test_a_key_that_has_shown_v2_is_called_in_v2_until_its_owner_is_believed(hom
     assert gone_back.event("payload")["payload"]["topic"] == "by permission"
     gone_back.do("accept")
     assert home.event("call.connected", call=placed["call"])["call_state"]["protocol"] == "legacy"
+    home.ok("end", "--call", placed["call"])
+    gone_back.payload("end_call")
+
+    # The permission is no wish: what speaks v2 is called in v2.
+    announce_v2(gone_back, relay_url)
+    wait_until(lambda: home.sees(gone_back.agent_id)["protocol"] == "v2", "the announcement of v2 to be seen")
+    call_in_v2(home, gone_back)
 
 
 def test_a_legacy_call_from_a_key_known_for_v2_rings_and_says_what_it_is(home: Home, gone_back: LegacyPeer) -> None:

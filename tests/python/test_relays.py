@@ -108,6 +108,27 @@ def test_only_the_connection_of_an_identity_says_who_that_is(new_home: NewHome, 
     assert set(identities) <= set(believed)
 
 
+def test_a_relay_that_asks_who_we_are_and_is_restarted_is_told_again(new_home: NewHome, tmp_path: Path) -> None:
+    folder = tmp_path / "relay"
+    with relays.pypi_relay(folder, authentication=True) as relay:
+        alice, bob = pair(new_home, relay.url)
+        outgoing, incoming = connect(alice, bob)
+        alice.ok("send", "before", "--call", outgoing, "--wait=delivered")
+    wait_until(lambda: not alice.ok("status")["connected"], "alice to notice that the relay is gone")
+    alice.ok("send", "meanwhile", "--call", outgoing)
+    with relays.pypi_relay(folder, port=relay.port, authentication=True):
+        # Reconnection backs off to a minute.
+        alice.ok("send", "after", "--call", outgoing, "--wait=delivered", "--timeout", "90", timeout=100)
+        assert bob.texts(incoming, "peer") == ["before", "meanwhile", "after"]
+        for home in (alice, bob):
+            wait_until(
+                lambda home=home: relay_of(home, relay.url)["auth"] == "done",  # type: ignore[misc]
+                "the relay to know who it is",
+                timeout=90,
+            )
+        hold_a_conversation(bob, alice, tmp_path)
+
+
 def test_the_flow_over_a_relay_that_never_says_whether_it_believed_us(new_home: NewHome, tmp_path: Path) -> None:
     with relays.pypi_relay(tmp_path / "relay", authentication="as shipped") as relay:
         hold_a_conversation(*pair(new_home, relay.url), tmp_path)

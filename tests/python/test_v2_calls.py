@@ -110,6 +110,17 @@ def test_two_calls_with_the_same_peer_are_two_calls(agents: Agents) -> None:
     hang_up(alice, bob)
 
 
+def test_the_newest_call_is_listed_first(agents: Agents) -> None:
+    alice, bob = agents
+    for number in range(8):
+        # In quick succession and either way: a ring bears the time of its sender.
+        caller, callee = (alice, bob) if number % 2 else (bob, alice)
+        outgoing, incoming = connect(caller, callee, f"call {number}")
+        assert [call["call"] for call in caller.ok("calls", "--limit", "1")["calls"]] == [outgoing]
+        assert [call["call"] for call in callee.ok("calls", "--limit", "1")["calls"]] == [incoming]
+        hang_up(caller, callee)
+
+
 @pytest.mark.parametrize("absence", ["killed", "stopped"])
 def test_a_call_to_who_is_not_there_is_missed_and_called_back(
     embedded_relay: str, new_home: NewHome, absence: str
@@ -304,3 +315,48 @@ def test_a_message_is_read_when_it_was_printed_and_not_when_it_was_looked_at(age
     sent = alice.ok("send", "third", "--call", here, "--wait=delivered")
     bob.event("message.received", call=there, where=lambda event: event["message"]["text"] == "third")
     alice.event("message.read", call=here, where=lambda event: event["message"]["message"] == sent["message"])
+
+
+@pytest.mark.parametrize("absence", ["killed", "stopped"])
+def test_what_the_peer_missed_of_a_call_that_ended_meanwhile_is_there_when_it_comes_back(
+    agents: Agents, absence: str
+) -> None:
+    alice, bob = agents
+    here, there = connect(alice, bob)
+    alice.ok("send", "you hear this", "--call", here, "--wait=delivered")
+    if absence == "killed":
+        bob.kill_daemon()
+    else:
+        bob.stop()
+    texts = [f"you will hear this {number}" for number in range(3)]
+    for text in texts:
+        alice.ok("send", text, "--call", here)
+    assert alice.ok("end", "--call", here)["call"]["end_reason"] == "completed"
+    wait_until(lambda: alice.ok("status")["outbox"]["queued"] == 0, "a relay to have all")
+    bob.ok("daemon", "start")
+    bob.event("call.ended", call=there)
+    wait_until(lambda: len(bob.texts(there, "peer")) == 4, "bob to have all")
+    assert bob.texts(there, "peer") == ["you hear this", *texts]
+    assert live(bob) == []
+    # Nothing stands in the way of the next call.
+    talk_both_ways(alice, bob, *connect(alice, bob, "again"), "again")
+
+
+@pytest.mark.parametrize("victim", ["who ends", "the other"])
+def test_an_end_outlives_a_kill_right_after_it(agents: Agents, victim: str) -> None:
+    alice, bob = agents
+    here, there = connect(alice, bob)
+    texts = [f"text {number}" for number in range(20)]
+    for text in texts:
+        alice.ok("send", text, "--call", here)
+    alice.ok("end", "--call", here)
+    killed = alice if victim == "who ends" else bob
+    killed.kill_daemon()
+    killed.ok("daemon", "start")
+    bob.event("call.ended", call=there)
+    wait_until(lambda: len(bob.texts(there, "peer")) == len(texts), "bob to have all")
+    assert bob.texts(there, "peer") == texts
+    for home in (alice, bob):
+        assert live(home) == []
+    states = {message["state"] for message in alice.messages(here)}
+    assert states <= {"relayed", "delivered", "read"}
