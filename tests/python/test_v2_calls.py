@@ -194,6 +194,28 @@ def test_both_daemons_are_killed_again_and_again_and_everything_arrives_once_and
     hang_up(alice, bob)
 
 
+@pytest.mark.parametrize("when", ["before the answer", "after the answer"])
+@pytest.mark.parametrize("victims", ["caller", "callee", "both"])
+def test_kills_around_the_answer_leave_one_call_and_it_connects(agents: Agents, when: str, victims: str) -> None:
+    alice, bob = agents
+    killed = {"caller": (alice,), "callee": (bob,), "both": (alice, bob)}[victims]
+    here, there = ring(alice, bob)
+    if when == "before the answer":
+        for home in killed:
+            home.kill_daemon()
+    # Bob's daemon, if it was killed, starts with this; Alice's is still away.
+    bob.ok("answer", "accept", "--call", there)
+    if when == "after the answer":
+        for home in killed:
+            home.kill_daemon()
+    for home in (alice, bob):
+        home.ok("daemon", "start")
+    assert (the_only_call(alice), the_only_call(bob)) == (here, there)
+    talk_both_ways(alice, bob, here, there, "after all")
+    assert len(alice.ok("calls")["calls"]) == len(bob.ok("calls")["calls"]) == 1
+    hang_up(alice, bob)
+
+
 def test_a_call_outlives_an_orderly_stop_of_either_side(agents: Agents) -> None:
     alice, bob = agents
     here, there = connect(alice, bob)
@@ -340,6 +362,39 @@ def test_what_the_peer_missed_of_a_call_that_ended_meanwhile_is_there_when_it_co
     assert live(bob) == []
     # Nothing stands in the way of the next call.
     talk_both_ways(alice, bob, *connect(alice, bob, "again"), "again")
+
+
+def test_what_no_mailbox_holds_has_failed_when_the_call_is_over(agents: Agents, tmp_path: Path) -> None:
+    alice, bob = agents
+    here, there = connect(alice, bob)
+    bob.kill_daemon()
+    small, large = tmp_path / "small.bin", tmp_path / "large.bin"
+    small.write_bytes(os.urandom(15_000))
+    large.write_bytes(os.urandom(1_000_000))
+    sent = {
+        "text": alice.ok("send", "a text", "--call", here),
+        "small file": alice.ok("sendfile", "--path", str(small), "--call", here),
+        "large file": alice.ok("sendfile", "--path", str(large), "--call", here),
+        "long text": alice.ok("send", "-", "--call", here, stdin="x" * 500_000),
+    }
+    alice.ok("end", "--call", here)
+    failed = {alice.event("message.failed", call=here)["message"]["message"] for _ in range(2)}
+    assert failed == {sent["large file"]["message"], sent["long text"]["message"]}
+    wait_until(lambda: alice.ok("status")["outbox"]["queued"] == 0, "a relay to have the rest")
+    states = {message["message"]: (message["state"], message["reason"]) for message in alice.messages(here)}
+    for what in ("large file", "long text"):
+        state, reason = states[sent[what]["message"]]
+        assert state == "failed"
+        assert reason
+    for what in ("text", "small file"):
+        assert states[sent[what]["message"]] == ("relayed", None)
+
+    bob.ok("daemon", "start")
+    wait_until(lambda: len(bob.messages(there)) == 2, "bob to have what a mailbox holds")
+    text, file = bob.messages(there)
+    assert (text["text"], file["file"]["name"]) == ("a text", "small.bin")
+    assert Path(file["file"]["path"]).read_bytes() == small.read_bytes()
+    assert live(bob) == []
 
 
 @pytest.mark.parametrize("victim", ["who ends", "the other"])
