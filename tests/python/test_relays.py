@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -23,6 +24,8 @@ Json = dict[str, Any]
 
 # To be told that somebody cannot be found; the promise is "10 s or so".
 NOT_FOUND_S = 15.0
+# For a command that waits for its message to be delivered: far below what an acknowledgement may be put off.
+WITHOUT_DELAY_S = 0.25
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +175,29 @@ def test_the_flow_where_each_agent_has_three_relays_and_one_in_common(
         for home in (alice, bob):
             for line in home.ok("status")["relays"]:
                 assert (line["connected"], line["error"]) == (True, None), line
+
+
+def test_a_relay_that_takes_little_slows_nothing_while_another_takes_all(
+    embedded_relay: str, new_home: NewHome, tmp_path: Path
+) -> None:
+    with relays.pypi_relay(tmp_path / "relay", events="60/minute") as relay:
+        alice, bob = pair(new_home, relay.url, embedded_relay)
+        outgoing, incoming = connect(alice, bob)
+
+        def send(text: str) -> float:
+            began = time.monotonic()
+            alice.ok("send", text, "--call", outgoing, "--wait=delivered")
+            return time.monotonic() - began
+
+        def is_limited() -> bool:
+            send("until it is enough")
+            errors = [relay_of(home, relay.url)["session"]["error"] or "" for home in (alice, bob)]
+            return all("rate-limited" in error for error in errors)
+
+        wait_until(is_limited, "the relay to have refused something of each", timeout=60)
+        took = [send(f"text {number}") for number in range(20)]
+        assert statistics.median(took) < WITHOUT_DELAY_S, took
+        assert bob.texts(incoming, "peer")[-20:] == [f"text {number}" for number in range(20)]
 
 
 def test_who_has_no_relay_in_common_with_us_is_not_found_and_we_are_told_soon(

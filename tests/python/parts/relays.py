@@ -65,6 +65,12 @@ max_event_size: {largest}
 oldest_event: 31536000
 """
 
+_PYPI_LIMITS = """\
+rate_limits:
+  global:
+    EVENT: {events}
+"""
+
 _RS_CONFIGURATION = """\
 [info]
 relay_url = "ws://127.0.0.1:{port}/"
@@ -109,11 +115,18 @@ def embedded_relay(folder: Path, *, port: int = 0) -> Iterator[Relay]:
 
 
 @contextmanager
-def pypi_relay(folder: Path, *, port: int = 0, authentication: bool | Literal["as shipped"] = False) -> Iterator[Relay]:
+def pypi_relay(
+    folder: Path,
+    *,
+    port: int = 0,
+    authentication: bool | Literal["as shipped"] = False,
+    events: str | None = None,
+) -> Iterator[Relay]:
     """`nostr-relay` of the Python package registry, which shares no code with us or with nostr-sdk.
 
     With `authentication` (NIP-42) only who has authenticated may publish, and kinds 4 and 1059 are served to their
     receiver only; "as shipped" it asks everybody, says OK to nobody's answer, and lets everybody in all the same.
+    `events` is what it takes from all clients together before it says "rate-limited:", such as "10/s,60/minute".
     """
     program = _installed("install-nostr-relay.sh")
     authenticator = "parts.nip42.Authenticator" if authentication is True else "nostr_relay.auth.Authenticator"
@@ -121,7 +134,8 @@ def pypi_relay(folder: Path, *, port: int = 0, authentication: bool | Literal["a
     def command(settings: Mapping[str, object]) -> list[str]:
         configuration = folder / "config.yaml"
         asks = {"authentication": str(bool(authentication)).lower(), "authenticator": authenticator}
-        configuration.write_text(_PYPI_CONFIGURATION.format_map({**settings, **asks}))
+        words = _PYPI_CONFIGURATION.format_map({**settings, **asks})
+        configuration.write_text(words + (_PYPI_LIMITS.format(events=events) if events else ""))
         return [program, "-c", str(configuration), "serve"]
 
     with _listening(command, folder, port) as relay:
