@@ -124,11 +124,12 @@ def test_a_relay_that_asks_who_we_are_and_is_restarted_is_told_again(new_home: N
         alice.ok("send", "after", "--call", outgoing, "--wait=delivered", "--timeout", "90", timeout=100)
         assert bob.texts(incoming, "peer") == ["before", "meanwhile", "after"]
         for home in (alice, bob):
-            wait_until(
-                lambda home=home: relay_of(home, relay.url)["auth"] == "done",  # type: ignore[misc]
-                "the relay to know who it is",
-                timeout=90,
-            )
+
+            def is_known(home: Home = home) -> bool:
+                line = relay_of(home, relay.url)
+                return line["connected"] and line["auth"] == "done"
+
+            wait_until(is_known, "the relay to know who it is", timeout=90)
         hold_a_conversation(bob, alice, tmp_path)
 
 
