@@ -84,7 +84,7 @@ def when_all_is_handled(home: Home, forger: LegacyPeer) -> None:
     ring_us(home, forger, topic=f"sentinel {len(home.ok('calls', '--limit', '1000')['calls'])}")
 
 
-def test_each_sees_the_other(home: Home, peer: LegacyPeer) -> None:
+def test_each_sees_the_other(home: Home, peer: LegacyPeer, relay_url: str) -> None:
     line = home.sees(peer.agent_id)
     assert line["pubkey"] == peer.pubkey
     assert line["name"] == peer.name
@@ -103,8 +103,9 @@ def test_each_sees_the_other(home: Home, peer: LegacyPeer) -> None:
     assert isinstance(ours["timestamp"], int)
     assert ["d", home.agent_id] in ours["tags"]
     assert ["t", "openclaw-p2p"] in ours["tags"]
-    assert "p2p" not in ours, "this version speaks legacy only, and must not promise more"
-    assert not [tag for tag in ours["tags"] if tag[0] == "v"]
+    # What the legacy peer has no use for.
+    assert ["v", "2"] in ours["tags"]
+    assert ours["p2p"] == {"v": [2], "inbox": [relay_url], "pow": 0}
 
 
 def test_we_call_and_they_accept(home: Home, peer: LegacyPeer) -> None:

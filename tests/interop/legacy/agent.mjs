@@ -39,6 +39,7 @@ let relay
 let call = null // the one call: {room, peer}
 let waiting = null // the call request that has not been answered: {room, peer, topic}
 let ringing = null // our own request without an answer: {room, peer, timer}
+let announcedAt = 0 // `created_at` of our newest announcement
 const online = new Map() // agent id → its newest announcement, whoever signed it
 
 const now = () => Math.floor(Date.now() / 1000)
@@ -102,10 +103,13 @@ function stopRinging() {
 }
 
 const commands = {
-  // Announces this agent; `fields` go over the announcement as the deployed agents write it.
-  async presence({ capabilities = ['chat'], fields = {} }) {
+  // Announces this agent; `fields` and `tags` are added to the announcement as the deployed agents write it. Each one
+  // is newer than the last, for of two of the same second the relay keeps either.
+  async presence({ capabilities = ['chat'], fields = {}, tags = [] }) {
     const content = JSON.stringify({ agentId, name, capabilities, timestamp: Date.now(), ...fields })
-    return publish({ kind: KIND_PRESENCE, tags: [['d', agentId], ['t', 'openclaw-p2p']], content })
+    announcedAt = Math.max(now(), announcedAt + 1)
+    const template = { tags: [['d', agentId], ['t', 'openclaw-p2p'], ...tags], content, created_at: announcedAt }
+    return publish({ kind: KIND_PRESENCE, ...template })
   },
   async list() {
     return [...online.values()]
@@ -148,6 +152,18 @@ const commands = {
   // For forgers: any payload to anybody, and any event at all.
   tell: ({ to, payload }) => tell(to, payload),
   publish: ({ template }) => publish(template),
+  // What the relay has stored.
+  stored: ({ filter }) =>
+    new Promise(resolve => {
+      const events = []
+      const subscription = relay.subscribe([filter], {
+        onevent: event => events.push(event),
+        oneose: () => {
+          subscription.close()
+          resolve(events)
+        },
+      })
+    }),
 }
 
 async function obey(line) {

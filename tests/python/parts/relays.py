@@ -18,10 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Literal
 
 from parts.process import GRACE_S, REPOSITORY, clean_environment, end, last_words, start, wait_until
 
 CONSOLE_SCRIPT = Path(sysconfig.get_path("scripts")) / "p2p-comm"
+
+PARTS = Path(__file__).parent
 
 # A port that was free a moment ago may be taken when the relay binds it.
 BIND_ATTEMPTS = 5
@@ -49,13 +52,23 @@ gunicorn:
   loglevel: info
   reload: false
 authentication:
-  enabled: false
+  enabled: {authentication}
+  authenticator_class: {authenticator}
+  relay_urls:
+    - ws://127.0.0.1:{port}
+    - ws://127.0.0.1:{port}/
 message_timeout: 1800
 subscription_limit: 32
 max_limit: 6000
 hellthread_limit: 100
 max_event_size: {largest}
 oldest_event: 31536000
+"""
+
+_PYPI_LIMITS = """\
+rate_limits:
+  global:
+    EVENT: {events}
 """
 
 _RS_CONFIGURATION = """\
@@ -102,13 +115,27 @@ def embedded_relay(folder: Path, *, port: int = 0) -> Iterator[Relay]:
 
 
 @contextmanager
-def pypi_relay(folder: Path, *, port: int = 0) -> Iterator[Relay]:
-    """`nostr-relay` of the Python package registry, which shares no code with us or with nostr-sdk."""
+def pypi_relay(
+    folder: Path,
+    *,
+    port: int = 0,
+    authentication: bool | Literal["as shipped"] = False,
+    events: str | None = None,
+) -> Iterator[Relay]:
+    """`nostr-relay` of the Python package registry, which shares no code with us or with nostr-sdk.
+
+    With `authentication` (NIP-42) only who has authenticated may publish, and kinds 4 and 1059 are served to their
+    receiver only; "as shipped" it asks everybody, says OK to nobody's answer, and lets everybody in all the same.
+    `events` is what it takes from all clients together before it says "rate-limited:", such as "10/s,60/minute".
+    """
     program = _installed("install-nostr-relay.sh")
+    authenticator = "parts.nip42.Authenticator" if authentication is True else "nostr_relay.auth.Authenticator"
 
     def command(settings: Mapping[str, object]) -> list[str]:
         configuration = folder / "config.yaml"
-        configuration.write_text(_PYPI_CONFIGURATION.format_map(settings))
+        asks = {"authentication": str(bool(authentication)).lower(), "authenticator": authenticator}
+        words = _PYPI_CONFIGURATION.format_map({**settings, **asks})
+        configuration.write_text(words + (_PYPI_LIMITS.format(events=events) if events else ""))
         return [program, "-c", str(configuration), "serve"]
 
     with _listening(command, folder, port) as relay:
@@ -137,7 +164,9 @@ def _listening(command: Callable[[Mapping[str, object]], list[str]], folder: Pat
         chosen = port or _free_port()
         name = f"test relay {uuid.uuid4()}"
         words = command({"name": name, "port": chosen, "folder": folder, "largest": LARGEST_EVENT})
-        process = start(words, folder=folder, environment=clean_environment(folder))
+        # Where the relay finds the extension that we give it.
+        environment = {**clean_environment(folder), "PYTHONPATH": str(PARTS.parent)}
+        process = start(words, folder=folder, environment=environment)
         try:
             wait_until(partial(_ended_or_answers, process, name, chosen), "the relay to answer")
             if process.poll() is None:
