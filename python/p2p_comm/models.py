@@ -26,6 +26,7 @@ __all__ = [
     "Message",
     "OutboxCount",
     "Peer",
+    "Progress",
     "RelayNote",
     "RelayStatus",
     "SessionLink",
@@ -314,6 +315,16 @@ class RelayNote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a file is on its way."""
+
+    done: int
+    """Bytes that are here; of a file of ours, bytes that are on their way or there."""
+    size: int
+    """Bytes of the whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """An event of the journal, as `wait` prints it. Which of the optional members is there follows from the kind."""
 
@@ -323,6 +334,7 @@ class Event:
     at: datetime
     call: str | None = None
     message: Message | None = None
+    progress: Progress | None = None
     call_state: CallInfo | None = None
     escalation: Decision | None = None
     key_changed: KeyChanged | None = None

@@ -17,9 +17,13 @@ pub struct Event {
     pub at: Time,
     /// The call it belongs to.
     pub call: Option<CallId>,
-    /// `message.*`, `file.*`, `escalation.received`: the message as it stands now.
+    /// `message.*`, `file.*`, `escalation.received`: the message as it stands now; of a file that is only offered or under
+    /// way, what was said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Message>,
+    /// `file.progress`: how far the file is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
     /// `call.*`, `peer.*`: the call as it stands now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_state: Option<Call>,
@@ -32,6 +36,15 @@ pub struct Event {
     /// `relay.*`, `gap`: the relay, and what it said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay: Option<RelayNote>,
+}
+
+/// How far a file is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Bytes that are here; of a file of ours, bytes that are on their way or there.
+    pub done: u64,
+    /// Bytes of the whole.
+    pub size: u64,
 }
 
 /// Another key claims an agent id that is pinned.

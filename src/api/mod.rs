@@ -13,7 +13,7 @@ pub mod types;
 
 pub use command::{Command, ContactEdit, DEFAULT_CONSUMER};
 pub use error::{Error, ErrorKind};
-pub use event::{Event, KeyChanged, RelayNote};
+pub use event::{Event, KeyChanged, Progress, RelayNote};
 pub use reply::{
     AgentList, AgentSelf, CallReply, Calls, Contacts, DaemonInfo, Done, EndReply, Inbox, MessageReply,
     Messages, OutboxCount, Reply, Status, TicketReply, WaitReply,

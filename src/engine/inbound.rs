@@ -38,7 +38,10 @@ impl Core {
             }
             Inbound::Synced { relay, class, since_request } => {
                 match class {
-                    Class::Session => self.handle_session_link(&relay),
+                    Class::Session => {
+                        self.pool.nudge(&relay);
+                        self.handle_session_link(&relay);
+                    }
                     Class::Wrap => self.handle_wraps_told(),
                     Class::Presence | Class::Direct => {}
                 }
@@ -74,6 +77,7 @@ impl Core {
             }
             Inbound::Up { relay } => {
                 tracing::info!(%relay, "connected");
+                self.sessions.nudge(&relay);
                 self.note(EventKind::RelayUp, &relay, String::new(), now)
             }
             Inbound::Down { relay, error } => {

@@ -86,12 +86,17 @@ impl Core {
             at: Time(event.at),
             call: event.call,
             message: None,
+            progress: None,
             call_state: None,
             escalation: None,
             key_changed: None,
             relay: None,
         };
-        if let Some(row) = event.message {
+        if let (EventKind::FileOffered | EventKind::FileProgress, Some(detail)) = (event.kind, &event.detail)
+            && let Ok((message, progress)) = serde_json::from_str(detail)
+        {
+            (view.message, view.progress) = (Some(message), progress);
+        } else if let Some(row) = event.message {
             view.message = self.store.message_at(row)?.as_ref().map(message_view);
         } else if let Some(ticket) = event.ticket {
             view.escalation = self.store.ticket(&ticket)?.as_ref().map(ticket_view);

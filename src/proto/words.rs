@@ -41,19 +41,15 @@ words! {
 
 words! {
     /// What the user wants for rings of strangers.
+    #[derive(Default)]
     pub enum StrangerPolicy {
         /// They ring, within limits.
+        #[default]
         Ring = "ring",
         /// They wait in the queue.
         Queue = "queue",
         /// They are turned away.
         Reject = "reject",
-    }
-}
-
-impl Default for StrangerPolicy {
-    fn default() -> Self {
-        Self::Ring
     }
 }
 

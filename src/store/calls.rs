@@ -111,20 +111,16 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn live_calls(&self) -> Result<Vec<StoredCall>> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM calls WHERE ended_at IS NULL ORDER BY started_at DESC, rowid DESC"
-        );
+        let sql = format!("SELECT {COLUMNS} FROM calls WHERE ended_at IS NULL ORDER BY rowid DESC");
         self.query_all(&sql, [], read)
     }
 
-    /// Calls, newest first.
+    /// Calls, newest first: in the order in which they came. When one began, its caller's clock says.
     ///
     /// # Errors
     /// [`super::Error`].
     pub fn calls(&self, limit: usize) -> Result<Vec<StoredCall>> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM calls WHERE queued = 0 ORDER BY started_at DESC, rowid DESC LIMIT ?"
-        );
+        let sql = format!("SELECT {COLUMNS} FROM calls WHERE queued = 0 ORDER BY rowid DESC LIMIT ?");
         self.query_all(&sql, [limit], read)
     }
 
@@ -135,7 +131,7 @@ impl Store {
     pub fn missed_calls(&self, limit: usize) -> Result<Vec<StoredCall>> {
         let sql = format!(
             "SELECT {COLUMNS} FROM calls WHERE direction = 'in' AND ended_at IS NOT NULL AND connected_at IS NULL \
-             AND end_reason <> 'rejected' AND looked_at = 0 AND queued = 0 ORDER BY started_at DESC, rowid DESC LIMIT ?"
+             AND end_reason <> 'rejected' AND looked_at = 0 AND queued = 0 ORDER BY rowid DESC LIMIT ?"
         );
         self.query_all(&sql, [limit], read)
     }
@@ -145,8 +141,7 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn queued_calls(&self) -> Result<Vec<StoredCall>> {
-        let sql =
-            format!("SELECT {COLUMNS} FROM calls WHERE queued = 1 ORDER BY started_at DESC, rowid DESC");
+        let sql = format!("SELECT {COLUMNS} FROM calls WHERE queued = 1 ORDER BY rowid DESC");
         self.query_all(&sql, [], read)
     }
 

@@ -148,10 +148,14 @@ fn columns(db: &Connection, table: &str) -> Vec<String> {
 /// Reads a table from its beginning and from its end, each up to where it cannot be read.
 fn carry_table(old: &Connection, store: &Store, table: &str) -> usize {
     let known = columns(&store.db, table);
-    let shared: Vec<String> =
+    let mut shared: Vec<String> =
         columns(old, table).into_iter().filter(|column| known.contains(column)).collect();
     if shared.is_empty() {
         return 0;
+    }
+    // The order in which rows came is kept, where no column says it.
+    if has_hidden_rowid(&store.db, table) {
+        shared.push("rowid".to_owned());
     }
     let names = shared.join(", ");
     let places = vec!["?"; shared.len()].join(", ");
@@ -172,7 +176,17 @@ fn carry_table(old: &Connection, store: &Store, table: &str) -> usize {
     carried
 }
 
+fn has_hidden_rowid(db: &Connection, table: &str) -> bool {
+    let shown = "SELECT count(*) FROM pragma_table_info(?) WHERE pk = 1 AND type = 'INTEGER'";
+    db.prepare(&format!("SELECT rowid FROM {table}")).is_ok()
+        && db.query_row(shown, [table], |row| row.get(0)).is_ok_and(|shown: i64| shown == 0)
+}
+
+/// By what a table is ordered: by the order in which its rows came, if it knows that.
 fn primary_key(db: &Connection, table: &str) -> Vec<String> {
+    if db.prepare(&format!("SELECT rowid FROM {table}")).is_ok() {
+        return vec!["rowid".to_owned()];
+    }
     let list = || -> rusqlite::Result<Vec<String>> {
         let mut statement = db.prepare("SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk")?;
         statement.query_map([table], |row| row.get(0))?.collect()
@@ -284,7 +298,8 @@ mod tests {
         let texts = texts(&store);
         assert!(texts.len() > 300 && texts.len() < 1_000, "{}", texts.len());
         assert!(texts.iter().all(|text| is_genuine(text)));
-        assert_eq!(store.calls(10).unwrap().len(), 3);
+        let calls: Vec<u8> = store.calls(10).unwrap().iter().map(|stored| stored.call.id.0[0]).collect();
+        assert_eq!(calls, [3, 2, 1], "in the order in which they came");
         check(&store).unwrap();
     }
 

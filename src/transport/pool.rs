@@ -152,6 +152,13 @@ impl Pool {
         token
     }
 
+    /// The relay was reached by somebody else of us: a link that waits before it dials again need not.
+    pub fn nudge(&self, relay: &RelayId) {
+        if let Some((link, _)) = self.links.iter().find(|(link, _)| link.relay == *relay) {
+            link.nudge();
+        }
+    }
+
     /// Dials every relay again at once: the network changed, every socket is suspect.
     pub fn redial(&self) {
         redial(&self.control);

@@ -15,10 +15,11 @@ pub struct Tuning {
     pub backoff_most: Duration,
     /// A connection that lived so long proves that the relay is well: the backoff begins anew.
     pub steady_after: Duration,
-    /// Between WebSocket pings: below the idle limit of the usual proxies (60 s).
+    /// Between WebSocket pings: below the idle limit of the usual proxies (60 s), and so often that a relay that goes mute
+    /// is named within 20 s.
     pub ping_every: Duration,
     /// Any sign of life has to come so soon after a ping; with `ping_every`, a half-open socket is noticed within
-    /// 40 s.
+    /// 20 s.
     pub pong_within: Duration,
     /// What is queued for the socket has to leave within this time.
     pub write_within: Duration,
@@ -95,8 +96,8 @@ impl Tuning {
         backoff_first: Duration::from_millis(250),
         backoff_most: Duration::from_secs(60),
         steady_after: Duration::from_secs(60),
-        ping_every: Duration::from_secs(30),
-        pong_within: Duration::from_secs(10),
+        ping_every: Duration::from_secs(12),
+        pong_within: Duration::from_secs(7),
         write_within: Duration::from_secs(10),
         ok_within: Duration::from_secs(10),
         tries_unanswered: 3,

@@ -139,6 +139,7 @@ pub fn event(kind: EventKind) -> Event {
         call: Some(Hex([0xca; 8])),
         message: (kind == EventKind::MessageReceived).then(message),
         call_state: kind.word().starts_with("call.").then(call),
+        progress: None,
         escalation: None,
         key_changed: None,
         relay: None,

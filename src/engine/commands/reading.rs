@@ -13,7 +13,7 @@ use crate::api::{
     Time, WaitReply,
 };
 use crate::proto::presence::Entry;
-use crate::proto::{CallId, EventKind, MessageId, Millis};
+use crate::proto::{CallId, EventKind, MessageId, Millis, Protocol};
 use crate::store::{self, Filter};
 use crate::transport::{Class, joined, npub};
 
@@ -86,28 +86,33 @@ impl Core {
             })
             .take(limit.unwrap_or(usize::MAX))
             .map(|entry| self.agent_entry(entry, attempt.now))
-            .collect();
+            .collect::<Result<_, _>>()?;
         Ok(AgentList { agents }.into())
     }
 
-    fn agent_entry(&self, entry: &Entry, now: Millis) -> AgentEntry {
+    fn agent_entry(&self, entry: &Entry, now: Millis) -> Result<AgentEntry, store::Error> {
         let contact = self.book.get(&entry.key);
         let id = &entry.content.agent_id;
         let claimed_twice = self.directory.claimants(id, now).nth(1).is_some();
         let claimed_from_us = *id == self.me.agent_id;
         let claimed_from_pin = self.book.pinned(id).is_some_and(|pinned| pinned.key != entry.key);
-        AgentEntry {
+        // What a call would be held in: who has shown v2 once is held to it.
+        let shown = entry.content.protocol();
+        let held_to_v2 = shown == Protocol::Legacy
+            && contact.is_none_or(|contact| !contact.allow_legacy)
+            && self.store.peer(&entry.key)?.is_some();
+        Ok(AgentEntry {
             id: id.clone(),
             name: if entry.content.name.is_empty() { id.clone() } else { entry.content.name.clone() },
             pubkey: entry.key,
             npub: npub(&entry.key),
             capabilities: entry.content.capabilities.clone(),
             last_seen_s: now.since(entry.seen).as_secs(),
-            protocol: entry.content.protocol(),
+            protocol: if held_to_v2 { Protocol::V2 } else { shown },
             contact: contact.and_then(|contact| contact.name.clone()),
             pinned: contact.is_some_and(|contact| contact.agent_id.as_deref() == Some(id)),
             duplicate_id: claimed_twice || claimed_from_us || claimed_from_pin,
-        }
+        })
     }
 
     pub(in super::super) fn inbox(&mut self) -> Result<Answer, Fault> {

@@ -31,6 +31,8 @@ use crate::store::{self, NewEvent, NewMessage, StoredTransfer};
 
 /// Most bytes of a file. It is copied and hashed while the agent waits: some hundred milliseconds at this size.
 pub(in crate::engine) const FILE_LIMIT: usize = 16 << 20;
+/// How often a file that moves is told of: a row in the journal each.
+const PROGRESS_STEP: u64 = 1 << 20;
 /// Most files of ours that wait in a call.
 const WAITING_LIMIT: usize = 64;
 
@@ -130,6 +132,11 @@ impl Core {
         }
         if transfer.done > before {
             self.store.save_transfer(transfer)?;
+        }
+        if transfer.done / PROGRESS_STEP > before / PROGRESS_STEP
+            && let Some(call) = self.restore_call(id)?
+        {
+            self.tell_file(&call, transfer, EventKind::FileProgress, now)?;
         }
         Ok(())
     }
@@ -249,6 +256,7 @@ impl Core {
             accepted: true,
         };
         self.store.save_transfer(&transfer)?;
+        self.tell_file(call, &transfer, EventKind::FileOffered, now)?;
         if transfer.size == 0 { self.finish_arrival(call, &transfer, now) } else { Ok(()) }
     }
 
@@ -276,8 +284,12 @@ impl Core {
         // A disk that is full loses the batch: nothing of it is acknowledged, and the peer sends it again.
         let full = |_: std::io::Error| store::Error::Full(path.clone());
         arrival.and_then(|arrival| arrival.write(bytes)).map_err(full)?;
+        let before = transfer.done;
         transfer.done += bytes.len() as u64;
         self.store.save_transfer(&transfer)?;
+        if transfer.done / PROGRESS_STEP > before / PROGRESS_STEP {
+            self.tell_file(call, &transfer, EventKind::FileProgress, now)?;
+        }
         if transfer.done == transfer.size { self.finish_arrival(call, &transfer, now) } else { Ok(()) }
     }
 
@@ -367,6 +379,43 @@ impl Core {
             self.tell(NewEvent { message: Some(row), ..event(kind, Some(call.id), now) })?;
         }
         Ok(())
+    }
+
+    /// Tells of a file that is not whole yet: there is no row for it.
+    fn tell_file(
+        &mut self,
+        call: &Call,
+        transfer: &StoredTransfer,
+        kind: EventKind,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let file = crate::api::File {
+            name: transfer.name.clone(),
+            size: transfer.size,
+            mime: transfer.mime.clone(),
+            sha256: transfer.sha256.to_string(),
+            path: None,
+        };
+        let (from, state) = match transfer.outgoing {
+            true => (Sender::Me, MessageState::Queued),
+            false => (Sender::Peer, MessageState::Received),
+        };
+        let message = crate::api::Message {
+            message: transfer.message,
+            call: Some(call.id),
+            from,
+            peer: call.peer,
+            kind: MessageKind::File,
+            text: transfer.name.clone(),
+            file: Some(file),
+            at: crate::api::Time(now),
+            state,
+            reason: None,
+        };
+        let progress = (kind == EventKind::FileProgress)
+            .then_some(crate::api::Progress { done: transfer.done, size: transfer.size });
+        let detail = serde_json::to_string(&(message, progress)).ok();
+        self.tell(NewEvent { detail, ..event(kind, Some(call.id), now) })
     }
 
     fn transfer(

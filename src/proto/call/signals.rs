@@ -168,10 +168,6 @@ impl Switchboard {
 
     /// Takes a signal that `from` sealed, who is of this tier, in a rumor made at `at` seconds, for the first time. An acceptance goes by way
     /// of [`Self::expects`].
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what is known of one signal; a struct would only rename it"
-    )]
     pub fn handle_signal(
         &mut self,
         (from, tier): (&PublicKey, Tier),

@@ -181,10 +181,6 @@ impl Switchboard {
 
     /// Takes a payload that `from` signed, who is of this tier. `message` names what carries no id of its own, `fresh` a
     /// new call.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what is known of one payload; a struct would only rename it"
-    )]
     pub fn handle(
         &mut self,
         (from, tier): (&PublicKey, Tier),

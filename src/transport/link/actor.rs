@@ -99,6 +99,7 @@ impl Actor {
             tokio::select! {
                 biased;
                 () = interrupted(&mut self.control, redial) => backoff = Backoff::new(&link.tuning),
+                () = link.nudged.notified() => {}
                 () = sleep(wait) => {}
             }
         }
@@ -149,7 +150,11 @@ impl Actor {
         let mut wire = Wire { sink, unsent: VecDeque::new(), unflushed: false, leave_by: None };
         let leave = self.talk(&mut talk, &mut wire, stream, redial).await;
         talk.end(&leave);
-        link.desk().status.connected = false;
+        {
+            let mut desk = link.desk();
+            desk.status.connected = false;
+            desk.status.auth = RelayAuth::None;
+        }
         debug!(relay = %link.relay, %leave, "conversation over");
 
         let well = talk.is_proven() || begun.elapsed() >= link.tuning.steady_after;

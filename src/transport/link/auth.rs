@@ -88,7 +88,16 @@ impl Auth {
         self.asked.as_ref().is_some_and(|(asked, _)| asked == id)
     }
 
-    /// The relay decided on our answer, or (`accepted` false) let its time pass.
+    /// The relay has let the time for its OK pass. Some never say one (PyPI nostr-relay): what it serves from now on tells
+    /// whether it knows us, so it is taken for a yes.
+    pub(super) fn unanswered(&mut self, now: Now) {
+        self.asked = None;
+        self.next = None;
+        self.state = RelayAuth::Done;
+        self.done_at = Some(now.instant);
+    }
+
+    /// The relay decided on our answer.
     pub(super) fn decided(
         &mut self,
         accepted: bool,

@@ -207,7 +207,10 @@ impl<'a> Conversation<'a> {
             self.ping.answer_by.get_or_insert(now.instant + self.link.tuning.pong_within);
         }
         if self.auth.deadline().is_some_and(|by| by <= now.instant) {
-            self.auth_decided(false, "no answer to AUTH", now);
+            debug!("no answer to AUTH");
+            self.auth.unanswered(now);
+            self.link.desk().status.auth = self.auth.state;
+            self.authenticated(true, now);
         }
         for subscription in &mut self.subscriptions {
             if subscription.tick(self.link, now, &mut self.effects) {
@@ -401,28 +404,30 @@ impl<'a> Conversation<'a> {
         }
     }
 
+    /// The relay knows us. What it did not show before, it may show now.
+    fn authenticated(&mut self, first: bool, now: Now) {
+        let link = self.link;
+        for subscription in &mut self.subscriptions {
+            if subscription.closed == Closed::Unauthenticated || first && subscription.class.private() {
+                subscription.open(link, now, &mut self.effects);
+            }
+        }
+        self.send_echo(now);
+        for lookup in self.lookups.iter_mut().filter(|lookup| lookup.unauthenticated) {
+            lookup.ask(&mut self.effects);
+        }
+        if self.flight.as_ref().is_some_and(|flight| flight.unauthenticated) {
+            self.resend(now);
+        }
+    }
+
     fn auth_decided(&mut self, accepted: bool, message: &str, now: Now) {
         let (link, within) = (self.link, self.link.tuning.ok_within);
         let first = self.auth.done_at.is_none();
         let answer = self.auth.decided(accepted, link.gate.identity(), &link.relay, now, within);
         link.desk().status.auth = self.auth.state;
         match answer {
-            Answer::Accepted => {
-                for subscription in &mut self.subscriptions {
-                    // What it did not show before it knew us, it may show now.
-                    if subscription.closed == Closed::Unauthenticated || first && subscription.class.private()
-                    {
-                        subscription.open(link, now, &mut self.effects);
-                    }
-                }
-                self.send_echo(now);
-                for lookup in self.lookups.iter_mut().filter(|lookup| lookup.unauthenticated) {
-                    lookup.ask(&mut self.effects);
-                }
-                if self.flight.as_ref().is_some_and(|flight| flight.unauthenticated) {
-                    self.resend(now);
-                }
-            }
+            Answer::Accepted => self.authenticated(first, now),
             Answer::Again(message) => self.effects.frames.push_back(message),
             Answer::Refused => {
                 debug!(message = words(message), "authentication failed");

@@ -78,6 +78,8 @@ pub(in crate::transport) struct Link {
     pub tuning: Arc<Tuning>,
     /// Wakes the actor when something was queued.
     pub queued: Notify,
+    /// Ends its wait before it dials again.
+    pub(super) nudged: Notify,
     desk: Mutex<Desk>,
 }
 
@@ -90,13 +92,18 @@ impl Link {
         cursors: [Option<u64>; Class::ALL.len()],
     ) -> Self {
         let desk = Mutex::new(Desk::new(&relay, cursors));
-        Self { relay, role, gate, tuning, queued: Notify::new(), desk }
+        Self { relay, role, gate, tuning, queued: Notify::new(), nudged: Notify::new(), desk }
     }
 
     /// Never held across an await. What it guards is consistent after each statement, so a panic elsewhere does
     /// not make it unusable.
     pub(in crate::transport) fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The relay can be reached: no need to wait before it is dialled again. Changes nothing for one that is connected.
+    pub(in crate::transport) fn nudge(&self) {
+        self.nudged.notify_waiters();
     }
 
     /// Now, by the relay's clock where ours is off.

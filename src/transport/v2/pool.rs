@@ -233,15 +233,16 @@ impl SessionPool {
         gone
     }
 
-    /// Whether the relays that would carry the next frame ask for fewer of them: merge acknowledgements.
+    /// Whether every relay that could carry the next frame asks for fewer of them: merge acknowledgements. One that takes
+    /// little slows nothing while another takes all.
     pub fn is_low(&self, relays: &[RelayId]) -> bool {
         let now = Instant::now();
         let members = self.shared.members();
-        let mut low = relays.iter().filter_map(|relay| {
+        let low = relays.iter().filter_map(|relay| {
             let mut desk = members.links.get(relay)?.link.desk();
             desk.status.connected.then(|| desk.frames.is_low(now))
         });
-        low.any(|low| low)
+        low.reduce(|all, low| all && low).unwrap_or(false)
     }
 
     /// How long until one of these relays lets us send; none if no relay is connected.
@@ -276,6 +277,13 @@ impl SessionPool {
         drop(members);
         tasks.spawn(question.tell(shared.inbound.clone(), shared.control.subscribe(), newest(token, key)));
         token
+    }
+
+    /// The relay was reached by somebody else of us: a link that waits before it dials again need not.
+    pub fn nudge(&self, relay: &RelayId) {
+        if let Some(member) = self.shared.members().links.get(relay) {
+            member.link.nudge();
+        }
     }
 
     /// Dials every relay again at once.
