@@ -234,6 +234,16 @@ def test_mute(begin: Begin) -> None:
     assert client.hears_nothing(0.2)
 
 
+def test_who_is_connected_already_may_hear_nothing_more(begin: Begin) -> None:
+    stage = begin()
+    client = stage.client()
+    assert stage.ids(client) == []
+    stage.chaos.set(Lever("mute"))
+    stage.stored(*stage.notes(1))
+    assert client.hears_nothing(0.2)
+    assert stage.chaos.counters() == {"mute": 1}
+
+
 def test_half_open(begin: Begin) -> None:
     stage = begin(Lever("half-open"))
     assert stage.client(welcome=False).hears_nothing(0.2)

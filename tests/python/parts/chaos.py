@@ -14,7 +14,7 @@ What is said passes these stations, and leaves at the first that keeps it:
     all to the client    after it auth loop, notice flood, event flood
 
 EVENT and OK that got so far are duplicated, delayed or reordered; everything else passes at once. `half-open` and
-`mute` are drawn once for a connection.
+`mute` are drawn once for a connection, when it begins; `mute` also when the lever is set.
 """
 
 from __future__ import annotations
@@ -191,6 +191,9 @@ class ChaosRelay(Proxy):
     async def _set(self, levers: Sequence[Lever]) -> None:
         self._levers += levers
         self._pulled.update({lever.what: 0 for lever in levers})
+        if any(lever.what == "mute" for lever in levers):
+            for link in self._links.values():
+                link.mute = link.mute or self._lever("mute", None, link.number) is not None
 
     async def _clear(self) -> None:
         self._levers.clear()
