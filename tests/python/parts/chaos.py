@@ -13,7 +13,7 @@ What is said passes these stations, and leaves at the first that keeps it:
     EOSE of the relay    no eose, early eose
     all to the client    after it auth loop, notice flood, event flood
 
-EVENT and OK that got so far are duplicated, delayed or reordered; everything else passes at once. `half-open` and
+EVENT and OK that got so far are duplicated, and each is reordered or delayed; everything else passes at once. `half-open` and
 `mute` are drawn once for a connection, when it begins; `mute` also when the lever is set.
 """
 
@@ -374,11 +374,11 @@ class ChaosRelay(Proxy):
             link.writer(direction).write(frame[: len(frame) // 2])
             raise _Gone
         for _ in range(2 if self._lever("duplicate", *where) else 1):
-            if lever := self._lever("delay", *where):
-                self._loop.call_later(self._random.uniform(*lever.seconds), self._write_frame, link, direction, frame)
-            elif self._lever("reorder", *where):
+            if self._lever("reorder", *where):
                 link.held[direction].append(frame)
                 self._loop.call_later(HELD_S, self._release, link, direction)
+            elif lever := self._lever("delay", *where):
+                self._loop.call_later(self._random.uniform(*lever.seconds), self._write_frame, link, direction, frame)
             else:
                 self._write_frame(link, direction, frame)
 

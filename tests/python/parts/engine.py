@@ -65,6 +65,8 @@ class Engine:
     def _connected(self) -> socket.socket:
         if self._connection is None:
             path = json.loads((self._home.state / "daemon.lock").read_text())["socket"]
+            if path is None:
+                raise ConnectionRefusedError("the engine is about to start")
             connection = socket.socket(socket.AF_UNIX)
             try:
                 connection.settimeout(DEADLINE_S)
