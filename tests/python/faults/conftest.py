@@ -8,6 +8,9 @@ from contextlib import ExitStack
 import pytest
 
 from parts import relays
+from parts.fixtures import new_legacy_peer
+
+__all__ = ["new_legacy_peer", "three_relays"]
 
 
 @pytest.fixture(scope="module")

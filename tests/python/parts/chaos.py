@@ -13,8 +13,8 @@ What is said passes these stations, and leaves at the first that keeps it:
     EOSE of the relay    no eose, early eose
     all to the client    after it auth loop, notice flood, event flood
 
-EVENT and OK that got so far are duplicated, and each is reordered or delayed; everything else passes at once. `half-open` and
-`mute` are drawn once for a connection, when it begins; `mute` also when the lever is set.
+EVENT and OK that got so far are duplicated, and each is reordered or delayed; everything else passes at once.
+`half-open` and `mute` are drawn once for a connection, when it begins; `mute` also when the lever is set.
 """
 
 from __future__ import annotations
