@@ -222,4 +222,4 @@ def test_mail_that_waited_for_an_absent_receiver_is_shown_all_and_in_order(
         it.start()
         wait_until(lambda: bob.ledger.count("surfaced") >= count, "bob to have it all", timeout=60)
         report(f"{count} mails were shown {time.monotonic() - began:.1f} s after the start")
-        it.checked()
+        it.check()

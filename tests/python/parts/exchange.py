@@ -68,14 +68,18 @@ class Side:
         # When it was handed something last, by the clock that does not jump.
         self.newest_at = 0.0
         self._sender, self._reader = Engine(home), Engine(home)
+        self._pid: int | None = None
         self._stop = stop
         self._progressed = progressed
         # How long the daemon took to start, each time that it was gone.
         self.revivals: list[float] = []
         # How many times it was killed.
         self.kills = 0
+        # What is done when the daemon was started again.
+        self.started: Callable[[], None] = lambda: None
         self._reviving = threading.Lock()
         self._cursor = 0
+        self.passing = {*PASSING}
         # Refusals that passed, by code.
         self.refused: dict[str, int] = {}
 
@@ -83,6 +87,11 @@ class Side:
     def settled(self) -> int:
         """Of how many messages this side knows how they ended."""
         return self.ledger.count("told delivered") + self.ledger.count("told failed")
+
+    def open(self) -> None:
+        """Opens its two connections, which otherwise happens when they are needed."""
+        for engine in (self._sender, self._reader):
+            self._pid = engine.ask("hello")["pid"]
 
     def pid(self) -> int | None:
         """The daemon's process id; None while none runs."""
@@ -132,7 +141,7 @@ class Side:
             except Lost:
                 self.revive()
             except Refused as refusal:
-                if refusal.code not in PASSING:
+                if refusal.code not in self.passing:
                     raise
                 self.refused[refusal.code] = self.refused.get(refusal.code, 0) + 1
             return None
@@ -151,7 +160,7 @@ class Side:
                 if not self._stop.is_set():
                     self.revive()
             except Refused as refusal:
-                if refusal.code not in PASSING:
+                if refusal.code not in self.passing:
                     raise
 
     def _note(self, event: Json) -> None:
@@ -180,11 +189,12 @@ class Side:
     def revive(self) -> None:
         """Starts the daemon unless it runs; several threads may find it gone."""
         with self._reviving:
-            began, was_gone = time.monotonic(), self.pid() is None
+            began = time.monotonic()
             # One that cannot start now (a full disk) may start later.
-            started = self.home.run("daemon", "start").exit == 0
-            if was_gone and started:
+            if self.home.run("daemon", "start").exit == 0 and (pid := self.pid()) != self._pid:
+                self._pid = pid
                 self.revivals.append(time.monotonic() - began)
+                self.started()
 
     def close(self) -> None:
         """Closes what it has open."""
@@ -239,6 +249,8 @@ class Exchange:
     def start(self) -> None:
         """Both begin to send and to read."""
         self.began = time.monotonic()
+        for side in self.sides:
+            side.open()
         self._readers = [self._pool.submit(side.read) for side in self.sides]
         files = [self._file(number) for number in range(self.plan.files)]
         for number, side in enumerate(self.sides):
@@ -253,23 +265,21 @@ class Exchange:
         """So many random moments of the exchange, as progress, before its end."""
         return sorted(self._random.sample(range(self.size * 9 // 10), count))
 
-    def finish(self, *, within: float, failures: bool = False) -> Json:
+    def finish(self, *, within: float, failures: bool = False) -> None:
         """Waits until each message is where it belongs and its sender knows, and has the ledgers checked.
 
         Args:
             within: Seconds from now, or from when the last action of `when` is done.
             failures: Whether messages may fail with a reason.
         """
-        wait_until(
-            lambda: not self._triggers or self._is_broken(), "all that was planned to happen", timeout=PATIENCE_S
-        )
+        wait_until(lambda: not self._triggers or self.is_broken(), "all that was planned to happen", timeout=PATIENCE_S)
         asked_at = time.monotonic()
         deadline = asked_at + within
         for sender in self._senders:
             sender.result(max(0.1, deadline - time.monotonic()))
 
         def over() -> bool:
-            self._is_broken()
+            self.is_broken()
             accepted = sum(side.ledger.count("accepted") for side in self.sides)
             return sum(side.settled for side in self.sides) >= accepted and (
                 failures or sum(side.ledger.count("surfaced") for side in self.sides) >= accepted
@@ -281,31 +291,30 @@ class Exchange:
         except AssertionError:
             late = True
         newest = max(side.newest_at for side in self.sides)
-        result = self.checked()
+        self.stop()
+        unharmed, verdict = self._verdict()
         figures = {
             "seconds": round(newest - self.began, 2),
             "from here on": round(newest - asked_at, 2),
             "kills": sum(side.kills for side in self.sides),
             "starts again": [round(seconds, 2) for side in self.sides for seconds in side.revivals],
         }
-        report(f"exchange, seed {self.seed!r}: {figures}, {result}")
-        assert not late, f"seed {self.seed!r}: not all is settled after {within:g} s: {self._counts()}; {result}"
+        report(f"exchange, seed {self.seed!r}: {figures}, {verdict}")
+        assert not late, f"seed {self.seed!r}: not all is settled after {within:g} s: {self._counts()}; {verdict}"
+        assert unharmed, f"seed {self.seed!r}: {verdict}; {self._counts()}"
         if not failures:
             assert not any(side.ledger.count("told failed") for side in self.sides), self._counts()
-        return result
 
-    def checked(self) -> Json:
+    def check(self) -> None:
         """Stops, and has the ledgers checked as they are; fails if there is harm."""
         self.stop()
-        done = subprocess.run(
-            [sys.executable, "-I", CHECKER, *(side.ledger.path for side in self.sides)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"seed {self.seed!r}: {done.stdout}{done.stderr}; {self._counts()}"
-        result: Json = json.loads(done.stdout)
-        return result
+        unharmed, verdict = self._verdict()
+        assert unharmed, f"seed {self.seed!r}: {verdict}; {self._counts()}"
+
+    def _verdict(self) -> tuple[bool, str]:
+        words = [sys.executable, "-I", str(CHECKER), *(str(side.ledger.path) for side in self.sides)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        return done.returncode == 0, done.stdout.strip() + done.stderr
 
     def stop(self) -> None:
         """Ends the readers; nothing is written to the ledgers afterwards."""
@@ -327,7 +336,7 @@ class Exchange:
             for side in self.sides
         }
 
-    def _is_broken(self) -> bool:
+    def is_broken(self) -> bool:
         """Whether a thread failed; raises why."""
         for thread in (*self._readers, *self._senders):
             if thread.done():
