@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -25,6 +26,8 @@ from parts.steps import connect, meet
 
 # The promise: the process lives with so few.
 DESCRIPTORS = 64
+# How long a few texts take at most when nothing holds them up: they take milliseconds each.
+UNIMPEDED_S = 4.0
 # How often something is refused before there is room again.
 REFUSALS = 20
 DISK_BYTES = 8 * 1024 * 1024
@@ -111,7 +114,7 @@ def test_a_file_that_came_while_there_were_no_descriptors_comes_later(
         assert bob.daemon_pid() == pid
 
 
-@pytest.mark.xfail(reason="a file that cannot be opened is taken for a full disk, and nothing at all is taken in")
+@pytest.mark.xfail(reason="a file that cannot be opened is taken for a full disk: relays are dialled anew all the time")
 def test_a_file_that_cannot_be_written_for_want_of_descriptors_does_not_hold_up_what_is_said(
     three_relays: list[str], new_home: NewHome, tmp_path: Path
 ) -> None:
@@ -125,13 +128,14 @@ def test_a_file_that_cannot_be_written_for_want_of_descriptors_does_not_hold_up_
         file.write_bytes(bytes(100_000))
         with exhausted(bob):
             alice.ok("sendfile", "--path", str(file), "--call", outgoing)
-            cursor = 0
+            began, cursor = time.monotonic(), 0
             # The file follows its offer when Bob has asked for it.
-            for number in range(10):
+            for number in range(4):
                 alice.ok("send", str(number), "--call", outgoing)
-                found = receiver.ask("wait", after=cursor, timeout_s=5, kinds=["message.received"])
+                found = receiver.ask("wait", after=cursor, timeout_s=10, kinds=["message.received"])
                 assert found["event"] is not None, f"{number} did not come"
                 cursor = found["cursor"]
+            assert time.monotonic() - began < UNIMPEDED_S
 
 
 @pytest.fixture
