@@ -8,15 +8,19 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from parts.chaos import report
 from parts.exchange import FULL, NORMAL, Plan, exchange, pass_time
 from parts.fixtures import NewHome
 from parts.process import is_alive, wait_until
 from parts.steps import meet
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at by way of /proc")
 
 # Promised: 2 s. Several builds may share the machine with the tests.
 READY_AGAIN_S = 5.0
@@ -59,7 +63,9 @@ def test_a_daemon_that_is_stopped_is_named_soon_and_goes_on_where_it_was(
         stopped_at = time.monotonic()
         try:
             it.bob.home.fails("daemon-not-responding", "status", exit=3, timeout=15)
-            assert time.monotonic() - stopped_at < NAMED_AS_STOPPED_S
+            named_s = time.monotonic() - stopped_at
+            report(f"named as stopped after {named_s:.1f} s")
+            assert named_s < NAMED_AS_STOPPED_S
             pass_time(seconds)
         finally:
             os.kill(pid, signal.SIGCONT)
@@ -102,6 +108,7 @@ def test_of_twenty_daemons_started_at_once_one_lives_whatever_lies_around(
         assert alive.pid == pid
         identity = home.identity_file.read_bytes()
         assert home.ok("status")["agent"]["pubkey"] == json.loads(identity)["publicKey"]
+        report(f"19 of 20 had left after {left_s:.2f} s")
         assert left_s < LEAVES_S
         for daemon in daemons:
             if daemon is not alive:

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,6 +24,8 @@ from parts.home import Home
 from parts.process import LOG, REPOSITORY, end, is_alive, start, wait_until
 from parts.relays import CONSOLE_SCRIPT
 from parts.steps import connect, meet
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="strace, prlimit and tmpfs are Linux's")
 
 # The promise: the process lives with so few.
 DESCRIPTORS = 64
@@ -201,7 +204,7 @@ class Saboteur:
     """Attaches to a side's daemon whenever it starts, and does something at its k-th sync, for the next k each time."""
 
     def __init__(self, strace: str, side: Side, folder: Path, fault: str, counts: list[int]) -> None:
-        self.done: list[int] = []
+        self.traces: list[Path] = []
         self._strace, self._side, self._folder, self._fault = strace, side, folder, fault
         self._left = counts
         self._processes: list[subprocess.Popen[str]] = []
@@ -212,10 +215,11 @@ class Saboteur:
         if not self._left:
             return
         count = self._left.pop(0)
-        self.done.append(count)
+        trace = self._folder / f"trace-{len(self.traces)}"
+        self.traces.append(trace)
         pid = self._side.pid()
         inject = f"inject={SYNCS}:{self._fault}:when={count}"
-        words = [self._strace, "-f", "-qq", "-o", os.devnull, "-e", f"trace={SYNCS}", "-e", inject, "-p", str(pid)]
+        words = [self._strace, "-f", "-qq", "-o", str(trace), "-e", f"trace={SYNCS}", "-e", inject, "-p", str(pid)]
         process = start(words, folder=self._folder, environment=os.environ)
         self._processes.append(process)
         wait_until(lambda: process.poll() is not None or is_traced(pid), "strace to be attached")
@@ -233,20 +237,21 @@ def is_traced(pid: int | None) -> bool:
     return True
 
 
-def sabotaged_exchange(it: Exchange, strace: str, folder: Path, *, fault: str, counts: list[int]) -> list[int]:
-    """An exchange in which Bob's daemon meets the fault at its k-th sync, for each k; returns those that it met."""
+def sabotaged_exchange(it: Exchange, strace: str, folder: Path, *, fault: str, counts: list[int]) -> str:
+    """An exchange in which Bob's daemon meets the fault at its k-th sync, for each k; returns what strace said."""
     it.connect()
     saboteur = Saboteur(strace, it.bob, folder, fault, counts)
     try:
+        it.bob.open()
         saboteur.attach()
         it.start()
         it.finish(within=60)
     finally:
         saboteur.end()
-    return saboteur.done
+    return "".join(trace.read_text() for trace in saboteur.traces if trace.exists())
 
 
-@pytest.mark.parametrize("whose", ["alice", "bob"])
+@pytest.mark.parametrize("whose", [pytest.param("alice", marks=pytest.mark.soak), "bob"])
 def test_death_at_the_k_th_sync_of_an_exchange(
     three_relays: list[str], new_home: NewHome, tmp_path: Path, strace: str, whose: str
 ) -> None:
@@ -270,22 +275,24 @@ def test_death_at_every_sync_up_to_the_three_hundredth(
         folder = tmp_path / str(len(met))
         folder.mkdir()
         with exchange(*meet(new_home, three_relays), folder, seed=len(met), plan=FULL) as it:
-            done = sabotaged_exchange(it, strace, folder, fault="signal=SIGKILL", counts=list(counts))
+            sabotaged_exchange(it, strace, folder, fault="signal=SIGKILL", counts=list(counts))
             # The last one may not have come so far.
             died = len(it.bob.revivals)
         assert died
-        met += done[:died]
+        met += counts[:died]
         del counts[:died]
 
 
-@pytest.mark.parametrize("count", [1, 4, 20])
+@pytest.mark.parametrize("count", [1, 20, *(pytest.param(count, marks=pytest.mark.soak) for count in range(2, 20))])
 def test_an_error_of_the_disk_at_the_k_th_sync_loses_nothing(
     three_relays: list[str], new_home: NewHome, tmp_path: Path, strace: str, count: int
 ) -> None:
     with exchange(*meet(new_home, three_relays), tmp_path, seed=count) as it:
         # What could not be made durable is refused; a read may be, too.
         it.bob.passing.add("internal")
-        sabotaged_exchange(it, strace, tmp_path, fault="error=EIO", counts=[count])
+        said = sabotaged_exchange(it, strace, tmp_path, fault="error=EIO", counts=[count])
+        assert "EIO" in said
+        assert "INJECTED" in said
         assert it.bob.refused.get("internal", 0) <= 1
 
 
