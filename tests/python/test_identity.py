@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -108,9 +109,59 @@ def test_an_identity_that_cannot_be_right_is_damaged_and_stays_as_it_is(home: Ho
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o666])
 def test_an_identity_that_others_may_read_is_refused(home: Home, mode: int) -> None:
     keep(home, IDENTITY.encode(), mode=mode)
-    home.fails("unsafe-identity", "status")
+    error = home.fails("unsafe-identity", "status")
+    assert str(home.identity_file) in error["message"]
     assert home.identity_file.read_text() == IDENTITY
     assert stat.S_IMODE(home.identity_file.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("daemon", "run"),
+        ("daemon", "start"),
+        ("identity", "show"),
+        ("doctor",),
+        ("config", "set", "name", "Another"),
+        ("call", "somebody"),
+        ("inbox",),
+    ],
+)
+def test_no_verb_puts_a_new_key_in_the_place_of_one_that_cannot_be_used(home: Home, verb: tuple[str, ...]) -> None:
+    damaged = IDENTITY.encode()[:-1]
+    for content, mode in ((damaged, 0o600), (b"", 0o600), (IDENTITY.encode(), 0o644)):
+        keep(home, content, mode=mode)
+        outcome = home.run(*verb, timeout=30)
+        assert SECRET not in str(outcome)
+        assert home.identity_file.read_bytes() == content
+        assert stat.S_IMODE(home.identity_file.stat().st_mode) == mode
+        assert not list(home.folder.glob("p2p-identity.json?*")), "nothing is written beside it either"
+    # Put right, it is the same agent as ever.
+    keep(home, IDENTITY.encode())
+    assert home.ok("status")["agent"]["pubkey"] == PUBLIC
+
+
+@pytest.mark.parametrize("thing", ["folder", "dangling link", "pipe", "socket", "link to itself"])
+def test_what_is_no_file_in_the_place_of_the_identity_is_an_error_and_stays(home: Home, thing: str) -> None:
+    file = home.identity_file
+    if thing == "folder":
+        file.mkdir()
+    elif thing == "dangling link":
+        file.symlink_to(home.folder / "nowhere.json")
+    elif thing == "pipe":
+        os.mkfifo(file, 0o600)
+    elif thing == "socket":
+        os.mknod(file, stat.S_IFSOCK | 0o600)
+    else:
+        file.symlink_to(file)
+    before = file.lstat()
+    outcome = home.run("status", timeout=15)
+    assert outcome.exit == 1, outcome
+    assert outcome.out["error"]["code"] in ("identity-damaged", "unsafe-identity")
+    assert str(file) in outcome.out["error"]["message"]
+    after = file.lstat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+    assert not (home.folder / "nowhere.json").exists()
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o707])

@@ -2,115 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
-import socket
-import struct
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
+from parts.bare_client import connected
 from parts.fixtures import NewHome
 from parts.process import DEADLINE_S, wait_until
 from parts.recording import Message, RecordingProxy, recording_proxy
-
-TEXT, CONTINUATION = 1, 0
-LAST = 0x80
 
 
 @pytest.fixture
 def proxy(embedded_relay: str) -> Iterator[RecordingProxy]:
     with recording_proxy(embedded_relay) as proxy:
         yield proxy
-
-
-class Socket:
-    """A WebSocket client of a few lines, which chooses its frames itself."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._stream = connection.makefile("rb")
-
-    def ask(self) -> None:
-        """Asks for a WebSocket, and for compression, as many clients do."""
-        lines = [
-            "GET / HTTP/1.1",
-            "Host: relay",
-            "Upgrade: websocket",
-            "Connection: Upgrade",
-            f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}",
-            "Sec-WebSocket-Version: 13",
-            "Sec-WebSocket-Extensions: permessage-deflate",
-            "\r\n",
-        ]
-        self._connection.sendall("\r\n".join(lines).encode())
-
-    def is_welcome(self) -> bool:
-        """Reads the answer, which grants no compression."""
-        lines = []
-        while (line := self._stream.readline().strip()) != b"":
-            lines.append(line.decode())
-        assert not [line for line in lines if "permessage-deflate" in line]
-        return lines[0].startswith("HTTP/1.1 101 ")
-
-    def send(self, text: str, *, pieces: int = 1) -> None:
-        """Sends a text in so many frames, each masked."""
-        data = text.encode()
-        size = -(-len(data) // pieces)
-        for number in range(pieces):
-            last = LAST if number == pieces - 1 else 0
-            self._send(last | (CONTINUATION if number else TEXT), data[number * size : (number + 1) * size])
-
-    def _send(self, first: int, payload: bytes) -> None:
-        if len(payload) < 126:
-            head = struct.pack("!BB", first, 0x80 | len(payload))
-        elif len(payload) < 65_536:
-            head = struct.pack("!BBH", first, 0x80 | 126, len(payload))
-        else:
-            head = struct.pack("!BBQ", first, 0x80 | 127, len(payload))
-        mask = os.urandom(4)
-        masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
-        self._connection.sendall(head + mask + masked)
-
-    def receive(self) -> Any:
-        """The next text message of the relay, in one frame, parsed."""
-        while True:
-            first, size = self._stream.read(2)
-            if size > 125:
-                size = int.from_bytes(self._stream.read({126: 2, 127: 8}[size]), "big")
-            payload = self._stream.read(size)
-            if first == LAST | TEXT:
-                return json.loads(payload)
-
-    def is_dropped(self) -> bool:
-        """Waits for the end of the stream."""
-        try:
-            return self._stream.read(1) == b""
-        except ConnectionResetError:
-            return True
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-@contextmanager
-def connected(proxy: RecordingProxy, *, welcome: bool = True) -> Iterator[Socket]:
-    port = urlsplit(proxy.url).port
-    assert port is not None
-    with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as connection:
-        client = Socket(connection)
-        try:
-            client.ask()
-            if welcome:
-                assert client.is_welcome()
-            yield client
-        finally:
-            client.close()
 
 
 def recorded(proxy: RecordingProxy, direction: str) -> list[str]:
@@ -161,13 +69,13 @@ def test_our_agent_comes_back_when_it_was_cut_off(proxy: RecordingProxy, new_hom
 @pytest.mark.parametrize("ids", [0, 20, 2_000])
 def test_a_message_is_written_down_whole_whatever_its_frames(proxy: RecordingProxy, pieces: int, ids: int) -> None:
     text = req("Grüße", ids=[f"{number:064x}" for number in range(ids)] or ["00" * 32])
-    with connected(proxy) as client:
+    with connected(proxy.url) as client:
         client.send(text, pieces=pieces)
         wait_until(lambda: recorded(proxy, "to relay") == [text], "the message to be written down")
 
 
 def test_connections_are_told_apart(proxy: RecordingProxy) -> None:
-    with connected(proxy) as one, connected(proxy) as other:
+    with connected(proxy.url) as one, connected(proxy.url) as other:
         for client, name in ((other, "second"), (one, "first")):
             client.send(req(name))
             assert client.receive() == ["EOSE", name]
@@ -182,11 +90,11 @@ def test_connections_are_told_apart(proxy: RecordingProxy) -> None:
 
 
 def test_a_mute_relay_listens_and_says_nothing(proxy: RecordingProxy) -> None:
-    with connected(proxy) as client:
+    with connected(proxy.url) as client:
         proxy.mute()
         client.send(req("unheard"))
         wait_until(lambda: proxy.counts.muted == 1, "the answer to be thrown away")
-        with connected(proxy, welcome=False) as late:
+        with connected(proxy.url, welcome=False) as late:
             wait_until(lambda: proxy.counts.accepted == 2, "another one to be accepted")
             proxy.unmute()
             assert late.is_welcome()
@@ -197,25 +105,25 @@ def test_a_mute_relay_listens_and_says_nothing(proxy: RecordingProxy) -> None:
 
 
 def test_a_cut_drops_whoever_is_connected(proxy: RecordingProxy) -> None:
-    with connected(proxy) as one, connected(proxy) as other:
+    with connected(proxy.url) as one, connected(proxy.url) as other:
         proxy.cut()
         assert one.is_dropped()
         assert other.is_dropped()
     assert proxy.counts.cut == 2
-    with connected(proxy) as again:
+    with connected(proxy.url) as again:
         again.send(req("again"))
         assert again.receive() == ["EOSE", "again"]
 
 
 def test_a_closed_proxy_refuses_connections_and_keeps_those_it_has(proxy: RecordingProxy) -> None:
-    with connected(proxy) as client:
+    with connected(proxy.url) as client:
         proxy.close()
-        with pytest.raises(ConnectionRefusedError), connected(proxy):
+        with pytest.raises(ConnectionRefusedError), connected(proxy.url):
             pass
         client.send(req("still there"))
         assert client.receive() == ["EOSE", "still there"]
         proxy.open()
-        with connected(proxy) as another:
+        with connected(proxy.url) as another:
             another.send(req("welcome"))
             assert another.receive() == ["EOSE", "welcome"]
 

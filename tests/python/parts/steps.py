@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from parts.fixtures import NewHome
 from parts.home import Home
+
+
+def meet(new_home: NewHome, urls: Sequence[str]) -> tuple[Home, Home]:
+    """Alice and Bob on these relays, both up; Alice sees Bob."""
+    alice, bob = new_home("alice", *urls), new_home("bob", *urls)
+    bob.ok("status")
+    alice.sees(str(bob.agent_id))
+    return alice, bob
 
 
 def ring(caller: Home, callee: Home, topic: str = "API design") -> tuple[str, str]:
