@@ -1,7 +1,7 @@
 //! One relay, one actor.
 //!
 //! ```text
-//!              ┌───────────── backoff 0.25 s … 60 s, jittered ◀─────────────┐
+//!              ┌───────────── backoff 0.25 s … 12 s, jittered ◀─────────────┐
 //!              ▼                                                            │
 //!   start ─▶ dial ─▶ TCP, TLS, WebSocket ─▶ conversation ─▶ lost, mute, lying, clock jumped
 //!                                                │
