@@ -22,7 +22,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Home, folder};
+use super::{Home, folder, forbid_core_dumps};
 use crate::api::{Error, ErrorKind};
 use crate::proto::PublicKey;
 
@@ -90,6 +90,7 @@ impl<'de> Deserialize<'de> for PrivateKeyHex {
 /// # Errors
 /// `identity-damaged`, `unsafe-identity`; both name the file and leave it as it is.
 pub fn read(home: &Home) -> Result<Option<RawIdentity>, Error> {
+    forbid_core_dumps();
     let path = home.identity();
     // A link that leads nowhere is not "no file": a new key must not take its place.
     match fs::symlink_metadata(&path) {
@@ -108,6 +109,7 @@ pub fn read(home: &Home) -> Result<Option<RawIdentity>, Error> {
 /// # Errors
 /// `disk-full`, `unsafe-home`, and those of [`read`].
 pub fn create(home: &Home, identity: RawIdentity) -> Result<RawIdentity, Error> {
+    forbid_core_dumps();
     let path = home.identity();
     let mut text = format!(
         "{{\"privateKeyHex\":\"{}\",\"publicKey\":\"{}\"}}\n",
@@ -295,6 +297,16 @@ mod tests {
             put(&home, b"{}", mode);
             assert_eq!(refused(&home), ErrorKind::UnsafeIdentity, "{mode:o}");
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_process_that_has_looked_for_the_key_leaves_no_core_dump() {
+        use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
+        let (_folder, home) = home();
+        read(&home).unwrap();
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
     }
 
     #[test]

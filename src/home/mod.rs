@@ -14,9 +14,11 @@
 //! * A [`Home`] was checked: nobody else owns the folder or may write to it, so no other user can plant a file, a link
 //!   or a socket in it.
 //! * Two spellings of one folder are one home: the path is canonical.
+//! * A process that opens the key leaves no core dump: reading it forbids that first.
 //! * The process that holds [`HomeLock`] is the only one that runs an engine here. What only that process may do, such
 //!   as removing a stale socket, is a method of the lock.
 
+mod dumps;
 mod folder;
 pub mod identity;
 mod lock;
@@ -26,6 +28,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+pub use self::dumps::forbid_core_dumps;
 pub use self::folder::{restrict_new_files, write_atomically};
 pub use self::lock::{Holder, HomeLock, StartLock};
 pub use self::settings::Settings;

@@ -7,4 +7,5 @@ mod daemon;
 mod ipc;
 mod layering;
 mod sample;
+mod secrets;
 mod support;
