@@ -32,6 +32,7 @@ mod inbox;
 mod list;
 mod messages;
 mod owner;
+mod password;
 mod printer;
 mod relay;
 mod send;

@@ -13,23 +13,20 @@
 //!
 //! Whether the two keys belong together is a question of curves, and asked by the engine.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::fs;
+use std::io;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::private::{self, NotPrivate};
 use super::{Home, folder, forbid_core_dumps};
 use crate::api::{Error, ErrorKind};
-use crate::proto::PublicKey;
+use crate::proto::{PublicKey, SecretText, wipe};
 
 /// The file holds 173 bytes as the deployed agents write it; this leaves room for indentation and further members.
 const FILE_LIMIT: u64 = 4 * 1024;
-/// Rights that nobody but the owner may have.
-const OTHERS: u32 = 0o077;
 
 /// A private key in hex. Deliberately without `Debug`, `Display` and `Clone`.
 pub struct PrivateKeyHex([u8; 64]);
@@ -59,12 +56,6 @@ impl Drop for PrivateKeyHex {
     fn drop(&mut self) {
         wipe(&mut self.0);
     }
-}
-
-/// Overwrites bytes in a way that the compiler may not leave out.
-fn wipe(bytes: &mut [u8]) {
-    bytes.fill(0);
-    std::hint::black_box(bytes);
 }
 
 impl<'de> Deserialize<'de> for PrivateKeyHex {
@@ -98,10 +89,15 @@ pub fn read(home: &Home) -> Result<Option<RawIdentity>, Error> {
         Err(error) => return Err(damaged(&path, error)),
         Ok(_) => {}
     }
-    let mut bytes = read_private_file(&path)?;
-    let identity = parse(&path, &bytes);
+    let mut bytes = read_file(&path)?;
+    let identity = parse(&bytes).map_err(|why| damaged(&path, why));
     wipe(&mut bytes);
     identity.map(Some)
+}
+
+/// Whether anything is where the key belongs, be it broken, or a link that leads nowhere.
+pub fn is_there(home: &Home) -> bool {
+    !matches!(fs::symlink_metadata(home.identity()), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Writes the first key, or, if another process was faster, reads the key that it wrote.
@@ -111,14 +107,7 @@ pub fn read(home: &Home) -> Result<Option<RawIdentity>, Error> {
 pub fn create(home: &Home, identity: RawIdentity) -> Result<RawIdentity, Error> {
     forbid_core_dumps();
     let path = home.identity();
-    let mut text = format!(
-        "{{\"privateKeyHex\":\"{}\",\"publicKey\":\"{}\"}}\n",
-        identity.private_key_hex.expose(),
-        identity.public_key
-    )
-    .into_bytes();
-    let written = folder::create_atomically(&path, &text);
-    wipe(&mut text);
+    let written = folder::create_atomically(&path, text(&identity).expose().as_bytes());
     match written {
         Ok(()) => Ok(identity),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -137,7 +126,11 @@ pub fn create(home: &Home, identity: RawIdentity) -> Result<RawIdentity, Error> 
     }
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<RawIdentity, Error> {
+/// Reads the two keys out of the text of such a file.
+///
+/// # Errors
+/// What is wrong, in words that quote nothing of it.
+pub fn parse(bytes: &[u8]) -> Result<RawIdentity, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct IdentityFile {
@@ -147,43 +140,34 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<RawIdentity, Error> {
     let file: IdentityFile = serde_json::from_slice(bytes).map_err(|error| {
         // Where, not what: serde's own message may quote a piece of the key.
         let wrong = if error.is_data() { "not the two keys of 64 hex characters" } else { "not JSON" };
-        damaged(path, format_args!("{wrong} (line {}, column {})", error.line(), error.column()))
+        format!("{wrong} (line {}, column {})", error.line(), error.column())
     })?;
     Ok(RawIdentity { private_key_hex: file.private_key_hex, public_key: file.public_key })
 }
 
-/// Opens without waiting for the writer of a pipe, and asks about the open file, not about its name. A link is
-/// followed: nobody but the owner can have put it into the home, and what it leads to is checked all the same.
-fn read_private_file(path: &Path) -> Result<Vec<u8>, Error> {
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|error| damaged(path, io::Error::from(error)))?;
-    let file = File::from(file);
-    let about = file.metadata().map_err(|error| damaged(path, error))?;
-    if !about.is_file() {
-        return Err(damaged(path, "it is not a regular file"));
-    }
-    if about.uid() != rustix::process::geteuid().as_raw() {
-        return Err(Error::new(
+/// The text of such a file.
+pub fn text(identity: &RawIdentity) -> SecretText {
+    SecretText::new(format!(
+        "{{\"privateKeyHex\":\"{}\",\"publicKey\":\"{}\"}}\n",
+        identity.private_key_hex.expose(),
+        identity.public_key
+    ))
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+    private::read(path, FILE_LIMIT).map_err(|error| match error {
+        NotPrivate::Foreign => Error::new(
             ErrorKind::UnsafeIdentity,
             format!("the identity file {} belongs to another user", path.display()),
             "an identity is for one user: use a home of your own, --home DIR",
-        ));
-    }
-    if about.mode() & OTHERS != 0 {
-        return Err(Error::new(
+        ),
+        NotPrivate::Open => Error::new(
             ErrorKind::UnsafeIdentity,
             format!("others may read the identity file {}", path.display()),
             format!("chmod 600 {}", path.display()),
-        ));
-    }
-    // Of full size from the start: growing would leave copies of the key behind.
-    let mut bytes = Vec::with_capacity(FILE_LIMIT as usize + 1);
-    file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| damaged(path, error))?;
-    if bytes.len() as u64 > FILE_LIMIT {
-        wipe(&mut bytes);
-        return Err(damaged(path, format_args!("it has more than {FILE_LIMIT} bytes")));
-    }
-    Ok(bytes)
+        ),
+        other => damaged(path, other),
+    })
 }
 
 /// The error for an identity file that cannot be used; also for the engine, when the two keys disagree.
@@ -197,7 +181,7 @@ pub fn damaged(path: &Path, why: impl std::fmt::Display) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use super::*;
 

@@ -22,6 +22,7 @@ mod dumps;
 mod folder;
 pub mod identity;
 mod lock;
+mod private;
 pub mod settings;
 
 use std::env;
@@ -29,8 +30,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use self::dumps::forbid_core_dumps;
-pub use self::folder::{restrict_new_files, write_atomically};
+pub use self::folder::{create_private, restrict_new_files, write_atomically};
 pub use self::lock::{Holder, HomeLock, StartLock};
+pub use self::private::read_secret;
 pub use self::settings::Settings;
 use crate::api::{Error, ErrorKind};
 

@@ -5,6 +5,7 @@
 mod cli;
 mod daemon;
 mod ipc;
+mod keys;
 mod layering;
 mod sample;
 mod secrets;
