@@ -10,7 +10,8 @@ use serde_json::json;
 use super::session::{Session, ask};
 use super::{DONE, Verdict, password};
 use crate::api::{AgentSelf, Command, Error, ErrorKind, Status};
-use crate::daemon::keys::{self, Import, Spelling};
+use crate::daemon;
+use crate::daemon::keys::{self, Import, Rotated, Spelling};
 use crate::proto::text::quote;
 
 /// The agent's names and keys
@@ -32,7 +33,14 @@ enum IdentityVerb {
     Export(Export),
     /// Make a key the identity of a home that has none
     Import(ImportKey),
+    /// Replace the key by a new one that the old one vouches for; peers that know this agent follow it
+    Rotate(Rotate),
 }
+
+/// Replace the agent's key by a new one that the old one vouches for
+#[derive(Debug, Args)]
+#[command(after_help = "Example: p2p-comm rotate-keys")]
+pub(super) struct Rotate {}
 
 #[derive(Debug, Args)]
 struct Export {
@@ -69,6 +77,7 @@ impl Identity {
             None | Some(IdentityVerb::Show) => show(session).await,
             Some(IdentityVerb::Export(export)) => export.run(session).await,
             Some(IdentityVerb::Import(import)) => import.run(session).await,
+            Some(IdentityVerb::Rotate(rotate)) => rotate.run(session).await,
         }
     }
 }
@@ -143,6 +152,47 @@ impl ImportKey {
         let file = home.identity().display().to_string();
         session.printer.data(&json!({"pubkey": owner.pubkey, "npub": owner.npub, "file": file}), || {
             format!("this home is now {}: {file}", owner.npub)
+        })?;
+        Ok(DONE)
+    }
+}
+
+impl Rotate {
+    pub(super) async fn run(self, session: &Session) -> Verdict {
+        let home = session.home()?;
+        keys::must_be_there(&home)?;
+        // Asked of the daemon, because calls outlive it.
+        let client = session.client().await?;
+        let Status { calls, .. } = ask(&client, Command::Status {}).await?;
+        if !calls.is_empty() {
+            return Err(Error::new(
+                ErrorKind::InvalidValue,
+                "calls are up, and they belong to the key that would go",
+                "end them first: p2p-comm end",
+            )
+            .into());
+        }
+        drop(client);
+        daemon::stop(&home).await?;
+        let rotated = keys::rotate(&home)?;
+        // What comes next announces it; if it cannot start, the key has changed all the same.
+        if let Err(error) = session.client().await {
+            session.printer.talk(&format!("warning: the new key is not announced yet: {error}"));
+        }
+        let Rotated { old, new, kept } = rotated;
+        let data = json!({
+            "pubkey": new.pubkey,
+            "npub": new.npub,
+            "file": home.identity(),
+            "old": {"pubkey": old.pubkey, "npub": old.npub, "file": kept},
+        });
+        session.printer.data(&data, || {
+            format!(
+                "this agent is now {}\nbefore it was {}, whose key is kept: {}",
+                new.npub,
+                old.npub,
+                kept.display()
+            )
         })?;
         Ok(DONE)
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::api::{Error, ErrorKind};
 use crate::engine::keys::{self, Handed};
-pub use crate::engine::keys::{Owner, Spelling};
+pub use crate::engine::keys::{Owner, Rotated, Spelling, must_be_there};
 use crate::home::{self, Home, HomeLock};
 use crate::proto::SecretText;
 
@@ -57,6 +57,24 @@ fn is_there_already(path: &Path) -> Error {
     )
 }
 
+/// Puts a new key in the place of the home's, while no daemon runs.
+///
+/// # Errors
+/// `file-not-found`, `invalid-value` if a daemon runs, `disk-full`, `unsafe-home`.
+pub fn rotate(home: &Home) -> Result<Rotated, Error> {
+    keys::rotate(&lock(home)?)
+}
+
+fn lock(home: &Home) -> Result<HomeLock, Error> {
+    home.lock()?.ok_or_else(|| {
+        Error::new(
+            ErrorKind::InvalidValue,
+            "a daemon is about to begin in this home",
+            "end it first: p2p-comm daemon stop; or use another home: --home DIR",
+        )
+    })
+}
+
 /// An import under way. While it lives no daemon starts in the home.
 pub struct Import {
     lock: HomeLock,
@@ -70,13 +88,7 @@ impl Import {
     /// `invalid-value`, `file-not-found`, `unsafe-identity`.
     pub fn begin(home: &Home, file: &Path) -> Result<Self, Error> {
         keys::must_be_vacant(home)?;
-        let lock = home.lock()?.ok_or_else(|| {
-            Error::new(
-                ErrorKind::InvalidValue,
-                "a daemon is about to begin in this home",
-                "end it first: p2p-comm daemon stop; or import into another home: --home DIR",
-            )
-        })?;
+        let lock = lock(home)?;
         let handed = keys::recognise(home::read_secret(file)?.expose())?;
         Ok(Self { lock, handed })
     }

@@ -60,7 +60,12 @@ impl Core {
             name: self.me.name.clone(),
             capabilities: self.settings.capabilities.clone(),
             timestamp: Some(now.0),
-            p2p: Some(V2 { v: vec![VERSION], inbox: self.own_inbox(), pow: self.asked_work() }),
+            p2p: Some(V2 {
+                v: vec![VERSION],
+                inbox: self.own_inbox(),
+                pow: self.asked_work(),
+                rotations: self.rotations.clone(),
+            }),
         };
         let json = content.to_json();
         if self.identity.is_in(json.as_bytes()) {

@@ -56,7 +56,7 @@ impl Engine {
     /// `version-mismatch`, `invalid-value`.
     pub fn start(options: Options) -> Result<Self, Error> {
         let Options { home, mut settings } = options;
-        let identity = keys::open_or_create(&home)?;
+        let (identity, rotations) = keys::open_or_create(&home)?;
         let key = identity.public_key();
         let agent_id =
             settings.agent_id.clone().unwrap_or_else(|| format!("agent-{}", &key.to_string()[..8]));
@@ -108,6 +108,7 @@ impl Engine {
             home,
             settings,
             identity,
+            rotations,
             board: Switchboard::new(me.clone(), limits),
             me,
             store,

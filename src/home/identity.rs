@@ -7,7 +7,7 @@
 //! # Invariants
 //!
 //! * What cannot be read is an error that names the file; its bytes are never touched, and a new key never takes its
-//!   place. Losing the key is losing the agent.
+//!   place. Losing the key is losing the agent. Only [`replace`] changes a key, and only after it has kept the old one.
 //! * Of two processes that make the first key at once, one wins, and both use that one.
 //! * The private key is no `Debug`, no `Display`, and is wiped when dropped.
 //!
@@ -15,7 +15,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -23,7 +23,7 @@ use serde::{Deserialize, Deserializer};
 use super::private::{self, NotPrivate};
 use super::{Home, folder, forbid_core_dumps};
 use crate::api::{Error, ErrorKind};
-use crate::proto::{PublicKey, SecretText, wipe};
+use crate::proto::{PublicKey, Rotation, SecretText, wipe};
 
 /// The file holds 173 bytes as the deployed agents write it; this leaves room for indentation and further members.
 const FILE_LIMIT: u64 = 4 * 1024;
@@ -37,6 +37,8 @@ pub struct RawIdentity {
     pub private_key_hex: PrivateKeyHex,
     /// The public key.
     pub public_key: PublicKey,
+    /// The statements that lead from earlier keys to this one. In the same file, so that a key never lacks them.
+    pub rotations: Vec<Rotation>,
 }
 
 impl PrivateKeyHex {
@@ -113,16 +115,42 @@ pub fn create(home: &Home, identity: RawIdentity) -> Result<RawIdentity, Error> 
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             read(home)?.ok_or_else(|| damaged(&path, "it vanished while it was read"))
         }
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(Error::new(
+        Err(error) => Err(unwritable(&path, &error)),
+    }
+}
+
+/// Puts a key in the place of the one that is there, which is kept among the earlier keys first. Returns where. A crash
+/// leaves the one or the other.
+///
+/// # Errors
+/// `disk-full`, `unsafe-home`; the old key is then still there.
+pub fn replace(home: &Home, old: &RawIdentity, new: &RawIdentity) -> Result<PathBuf, Error> {
+    let folder = home.earlier_keys();
+    folder::prepare_private(&folder)?;
+    let kept = folder.join(format!("{}.json", old.public_key));
+    match folder::create_atomically(&kept, text(old).expose().as_bytes()) {
+        // A crash came between the two, or the user has put it back by hand. There is one text for one key.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => other.map_err(|error| unwritable(&kept, &error))?,
+    }
+    let path = home.identity();
+    folder::write_atomically(&path, text(new).expose().as_bytes())
+        .map_err(|error| unwritable(&path, &error))?;
+    Ok(kept)
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull => Error::new(
             ErrorKind::DiskFull,
             format!("no space left to write {}", path.display()),
             "free some space, then run the command again",
-        )),
-        Err(error) => Err(Error::new(
+        ),
+        _ => Error::new(
             ErrorKind::UnsafeHome,
             format!("{} cannot be written: {error}", path.display()),
             "use a folder that you can write to: --home DIR",
-        )),
+        ),
     }
 }
 
@@ -136,21 +164,31 @@ pub fn parse(bytes: &[u8]) -> Result<RawIdentity, String> {
     struct IdentityFile {
         private_key_hex: PrivateKeyHex,
         public_key: PublicKey,
+        #[serde(default)]
+        rotations: Vec<Rotation>,
     }
     let file: IdentityFile = serde_json::from_slice(bytes).map_err(|error| {
         // Where, not what: serde's own message may quote a piece of the key.
         let wrong = if error.is_data() { "not the two keys of 64 hex characters" } else { "not JSON" };
         format!("{wrong} (line {}, column {})", error.line(), error.column())
     })?;
-    Ok(RawIdentity { private_key_hex: file.private_key_hex, public_key: file.public_key })
+    let IdentityFile { private_key_hex, public_key, rotations } = file;
+    Ok(RawIdentity { private_key_hex, public_key, rotations })
 }
 
 /// The text of such a file.
 pub fn text(identity: &RawIdentity) -> SecretText {
+    let rotations = match identity.rotations.as_slice() {
+        [] => String::new(),
+        some => {
+            let some = serde_json::to_string(some).expect("numbers and strings always serialise");
+            format!(",\"rotations\":{some}")
+        }
+    };
     SecretText::new(format!(
-        "{{\"privateKeyHex\":\"{}\",\"publicKey\":\"{}\"}}\n",
+        "{{\"privateKeyHex\":\"{}\",\"publicKey\":\"{}\"{rotations}}}\n",
         identity.private_key_hex.expose(),
-        identity.public_key
+        identity.public_key,
     ))
 }
 
@@ -198,6 +236,7 @@ mod tests {
         RawIdentity {
             private_key_hex: PrivateKeyHex::new(SECRET).unwrap(),
             public_key: PUBLIC.parse().unwrap(),
+            rotations: Vec::new(),
         }
     }
 
@@ -235,6 +274,7 @@ mod tests {
         let other = RawIdentity {
             private_key_hex: PrivateKeyHex::new(&"b".repeat(64)).unwrap(),
             public_key: PUBLIC.parse().unwrap(),
+            rotations: Vec::new(),
         };
         assert_eq!(create(&home, other).unwrap().private_key_hex.expose(), SECRET);
     }
@@ -280,6 +320,33 @@ mod tests {
         for mode in [0o640, 0o604, 0o644, 0o666] {
             put(&home, b"{}", mode);
             assert_eq!(refused(&home), ErrorKind::UnsafeIdentity, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_replaced_is_kept_and_its_successor_has_the_statements() {
+        let (_folder, home) = home();
+        let old = create(&home, identity()).unwrap();
+        let sign = |byte| crate::proto::Hex([byte; 64]);
+        let rotation = Rotation {
+            old: old.public_key,
+            new: crate::proto::Hex([9; 32]),
+            at: 1_790_000_000,
+            sig: sign(1),
+            proof: sign(2),
+        };
+        let new = RawIdentity {
+            private_key_hex: PrivateKeyHex::new(&"b".repeat(64)).unwrap(),
+            public_key: rotation.new,
+            rotations: vec![rotation; crate::proto::rotation::ROTATIONS_LIMIT],
+        };
+        // Twice, as after a crash between the two writes.
+        for _ in 0..2 {
+            let kept = replace(&home, &old, &new).unwrap();
+            assert_eq!(fs::read_to_string(&kept).unwrap(), text(&identity()).expose());
+            assert_eq!(fs::metadata(&kept).unwrap().mode() & 0o777, 0o600);
+            let back = read(&home).unwrap().unwrap();
+            assert_eq!((back.public_key, back.rotations), (new.public_key, new.rotations.clone()));
         }
     }
 

@@ -4,6 +4,7 @@
 //! <home>/p2p-identity.json                  the key                                      identity
 //! <home>/p2p-comm/                          0700; everything in it 0600
 //!     config.toml                           settings                                     settings
+//!     earlier-keys/                         keys that were replaced                      identity
 //!     state.db                              what the store keeps
 //!     daemon.lock  start.lock               who runs the engine; who starts a daemon     lock
 //!     daemon.sock  daemon.log  files/       the daemon's
@@ -72,6 +73,11 @@ impl Home {
     /// The key.
     pub fn identity(&self) -> PathBuf {
         self.path.join("p2p-identity.json")
+    }
+
+    /// Keys that this agent has replaced, one file each.
+    pub fn earlier_keys(&self) -> PathBuf {
+        self.state().join("earlier-keys")
     }
 
     /// The private folder in which everything but the key lives.

@@ -32,6 +32,7 @@ mod link;
 mod pool;
 pub mod presence;
 mod question;
+pub mod rotation;
 mod signed;
 mod spelling;
 mod status;

@@ -13,7 +13,8 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 
 use crate::cli::seen;
-use crate::support::{TestHome, eventually};
+use crate::sample;
+use crate::support::{FakeDaemon, TestHome, eventually, idle};
 
 /// The key of NIP-49's example, and what belongs to it.
 const SECRET: &str = "3501454135014541350145413501453fefb02227e449e57cf4d3a3ce05378683";
@@ -160,6 +161,50 @@ fn nothing_is_imported_while_an_engine_may_begin() {
     assert!(!home.home().identity().exists());
     drop(lock);
     assert_eq!(home.run(&["identity", "import", &file, "--json"]).exit, 0);
+}
+
+/// The keys of the home's identity file.
+fn keys_of(text: &str) -> (String, String) {
+    let file: serde_json::Value = serde_json::from_str(text).unwrap();
+    let member = |name: &str| file[name].as_str().unwrap().to_owned();
+    (member("privateKeyHex"), member("publicKey"))
+}
+
+#[test]
+fn identity_is_rotated_and_its_old_key_is_kept() {
+    let home = TestHome::new();
+    let missing = seen(&home, &["identity", "rotate", "--json"]);
+    put(&home, "p2p-identity.json", &identity());
+    let in_a_call = FakeDaemon::start(&home, |_| {
+        let mut status = idle();
+        status.calls.push(sample::call());
+        status.into()
+    });
+    let busy = seen(&home, &["identity", "rotate"]);
+    drop(in_a_call);
+    assert_eq!(fs::read_to_string(home.home().identity()).unwrap(), identity());
+    let rotated = seen(&home, &["identity", "rotate"]);
+    let (secret, public) = keys_of(&fs::read_to_string(home.home().identity()).unwrap());
+    assert_ne!(secret, SECRET);
+    let kept = home.home().earlier_keys().join(format!("{}.json", keys_of(&identity()).1));
+    assert_eq!((fs::read_to_string(&kept).unwrap(), mode(&kept)), (identity(), 0o600));
+    let npub = nostr_sdk::PublicKey::from_hex(&public).unwrap().to_bech32().unwrap();
+    let lines = [missing, busy, rotated.replace(&npub, "[the new npub]")].join("\n");
+    insta::assert_snapshot!(lines);
+    // As the deployed agents call it; and the daemon that announces it runs.
+    let again = home.run(&["rotate-keys", "--json"]).json();
+    assert_eq!(again["old"]["pubkey"], public);
+    assert_eq!(home.run(&["daemon", "status", "--json"]).json()["running"], true);
+    assert_eq!(home.run(&["status", "--json"]).json()["agent"]["pubkey"], again["pubkey"]);
+    assert_eq!(mode(&home.home().identity()), 0o600);
+    // What leads from the old keys to the new one goes with it.
+    let file = home.path().join("exported").display().to_string();
+    home.run(&["identity", "export", "--file", &file]);
+    let exported = fs::read_to_string(&file).unwrap();
+    assert_eq!(exported.matches("\"proof\"").count(), 2, "{exported}");
+    let elsewhere = TestHome::new();
+    assert_eq!(elsewhere.run(&["identity", "import", &file]).exit, 0);
+    assert_eq!(fs::read_to_string(elsewhere.home().identity()).unwrap(), exported);
 }
 
 /// A terminal with somebody at it.
