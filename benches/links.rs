@@ -230,7 +230,7 @@ fn messages_to_self(me: &Identity) -> Event {
 /// With `vet`, does what has to be done before acting on an event.
 async fn load_sdk(me: &Identity, events: &[Event], vet: bool) -> Duration {
     let client = sdk(&[flood(events)]).await;
-    let keys = Keys::parse(me.secret_hex().as_str()).unwrap();
+    let keys = Keys::parse(me.secret_hex().expose()).unwrap();
     let mut notifications = client.notifications();
     let begun = cpu_time();
     client.subscribe(to_me(me), None).await.unwrap();

@@ -299,11 +299,13 @@ class Inbox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyChanged:
-    """Another key claims an agent id that is pinned."""
+    """Another key claims an agent id that is pinned, or has taken the place of the key that had it."""
 
     agent_id: str
     pinned: str
     claimed_by: str
+    followed: bool = False
+    """The old key has signed it: the pin and the name have moved. Otherwise nothing has changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -195,6 +195,52 @@ pub enum Command {
     Reload {},
 }
 
+impl Command {
+    /// Every text in it that its sender chose freely, and that may be stored, shown to others or published. Not a
+    /// file's bytes, which are looked at once they are decoded or read.
+    pub fn texts(&self) -> Vec<&str> {
+        match self {
+            Self::List { capability, .. } => capability.iter().map(String::as_str).collect(),
+            Self::Call { agent, topic, client_id } => {
+                [agent, topic].into_iter().chain(client_id).map(String::as_str).collect()
+            }
+            Self::Answer { reason, .. } => vec![reason],
+            Self::Send { text, to, .. } => [text].into_iter().chain(to).map(String::as_str).collect(),
+            Self::SendFile { name, path, mime, .. } => {
+                [name, path, mime].into_iter().flatten().map(String::as_str).collect()
+            }
+            Self::Escalate { question, options, .. } => {
+                [question].into_iter().chain(options).map(String::as_str).collect()
+            }
+            Self::OwnerReply { answer, .. } => vec![answer],
+            Self::Wait { consumer, .. } | Self::Commit { consumer, .. } => {
+                consumer.iter().map(String::as_str).collect()
+            }
+            Self::ContactEdit(edit) => match edit {
+                ContactEdit::Add { name, key } | ContactEdit::Verify { name, key } => vec![name, key],
+                ContactEdit::Remove { name } => vec![name],
+                ContactEdit::Block { key }
+                | ContactEdit::Unblock { key }
+                | ContactEdit::AllowLegacy { key } => vec![key],
+            },
+            // No wildcard: whoever adds a command says what is in it.
+            Self::Status {}
+            | Self::AwaitCall { .. }
+            | Self::AwaitMessage { .. }
+            | Self::AwaitTicket { .. }
+            | Self::End { .. }
+            | Self::Inbox {}
+            | Self::Messages { .. }
+            | Self::MarkRead { .. }
+            | Self::Transcript { .. }
+            | Self::Calls { .. }
+            | Self::Contacts {}
+            | Self::OwnerTest {}
+            | Self::Reload {} => Vec::new(),
+        }
+    }
+}
+
 /// One change of the contact book.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "kebab-case", deny_unknown_fields)]

@@ -47,15 +47,19 @@ pub struct Progress {
     pub size: u64,
 }
 
-/// Another key claims an agent id that is pinned.
+/// Another key claims an agent id that is pinned, or has taken the place of the key that had it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyChanged {
     /// The agent id.
     pub agent_id: String,
-    /// The key that has it.
+    /// The key that has it; that had it, if the claim was followed.
     pub pinned: PublicKey,
     /// The key that claims it.
     pub claimed_by: PublicKey,
+    /// The old key has signed that the other takes its place: the pin and the user's name have moved. Otherwise nothing
+    /// has changed.
+    #[serde(default)]
+    pub followed: bool,
 }
 
 /// Something about a relay.

@@ -32,6 +32,7 @@ mod inbox;
 mod list;
 mod messages;
 mod owner;
+mod password;
 mod printer;
 mod relay;
 mod send;
@@ -115,6 +116,8 @@ enum Verb {
     Demo(demo::Demo),
     #[command(hide = true)]
     Service(daemon::Run),
+    #[command(hide = true)]
+    RotateKeys(identity::Rotate),
     Completions(completions::Completions),
 }
 
@@ -161,6 +164,7 @@ impl Verb {
             Self::Calls(verb) => block_on(verb.run(session)),
             Self::Contacts(verb) => block_on(verb.run(session)),
             Self::Identity(verb) => block_on(verb.run(session)),
+            Self::RotateKeys(verb) => block_on(verb.run(session)),
             Self::Owner(verb) => block_on(verb.run(session)),
             Self::Config(verb) => block_on(verb.run(session)),
             Self::Doctor(verb) => block_on(verb.run(session)),

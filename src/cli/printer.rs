@@ -75,6 +75,13 @@ impl Printer {
         let _ = writeln!(io::stderr().lock(), "{}", printable(text));
     }
 
+    /// Asks a person, whose answer goes behind the question.
+    pub(super) fn ask(&self, question: &str) {
+        let mut stderr = io::stderr().lock();
+        // A question that nobody sees gets no answer.
+        let _ = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
+    }
+
     /// Tells what went wrong; returns the exit code.
     pub(super) fn error(&self, error: &Error) -> u8 {
         if self.json {

@@ -1,8 +1,8 @@
 //! How things look without `--json`: short lines, one thing a line, other people's words in marked quotation.
 
 use crate::api::{
-    AgentEntry, Call, CallState, Contact, Event, Message, MessageKind, Peer, RelayStatus, Sender, Ticket,
-    TicketState, Transcript,
+    AgentEntry, Call, CallState, Contact, Event, KeyChanged, Message, MessageKind, Peer, RelayStatus, Sender,
+    Ticket, TicketState, Transcript,
 };
 use crate::proto::text::{quote, quote_lines};
 
@@ -168,13 +168,12 @@ pub(super) fn event(event: &Event) -> String {
     if let Some(of) = &event.escalation {
         line.push_str(&format!("  {}", ticket(of)));
     }
-    if let Some(change) = &event.key_changed {
-        line.push_str(&format!(
-            "  {} is pinned to {} and claimed by {}",
-            quote(&change.agent_id),
-            change.pinned,
-            change.claimed_by
-        ));
+    if let Some(KeyChanged { agent_id, pinned, claimed_by, followed }) = &event.key_changed {
+        let agent_id = quote(agent_id);
+        line.push_str(&match followed {
+            true => format!("  {agent_id} has replaced its key {pinned} with {claimed_by}"),
+            false => format!("  {agent_id} is pinned to {pinned} and claimed by {claimed_by}"),
+        });
     }
     if let Some(note) = &event.relay {
         line.push_str(&format!("  {} {}", quote(&note.url), quote(&note.detail)));

@@ -22,6 +22,7 @@
 //! * It stays until it is stopped.
 
 mod connect;
+pub mod keys;
 mod log;
 mod run;
 mod service;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Hosted, Ready, Service, log};
@@ -54,12 +53,12 @@ pub fn run_with<E: Hosted>(
 ) -> Result<Outcome, Error> {
     let Options { home, flags, detached } = options;
     crate::home::restrict_new_files();
+    // Before there is anything in its memory.
+    crate::home::forbid_core_dumps();
     let Some(lock) = home.lock()? else {
         return Ok(Outcome::AlreadyRunning(home.holder()));
     };
     log::begin(&home, detached)?;
-    // A core dump would hold the key. Where that cannot be forbidden, nothing else depends on it.
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let layers = settings::load(&home, &flags)?;
     layers.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -17,6 +17,7 @@ use super::v2::{Lines, Mined};
 use crate::api::{Error, ErrorKind, Reply};
 use crate::home::{Home, Settings};
 use crate::owner::{self, Report};
+use crate::proto::Rotation;
 use crate::proto::call::{Myself, Switchboard};
 use crate::proto::presence::Directory;
 use crate::proto::{EventId, Millis};
@@ -141,6 +142,8 @@ pub(super) struct Core {
     pub(super) queue_grew: bool,
     /// Where we read our wraps was told since the start.
     pub(super) inbox_published: bool,
+    /// The statements that lead from this agent's earlier keys to this one.
+    pub(super) rotations: Vec<Rotation>,
     pub(super) seen: SeenEvents,
     pub(super) owner: owner::Channels,
     pub(super) reports: mpsc::Sender<Report>,
@@ -175,6 +178,7 @@ pub(super) struct Parts {
     pub(super) home: Home,
     pub(super) settings: Settings,
     pub(super) identity: Identity,
+    pub(super) rotations: Vec<Rotation>,
     pub(super) me: Myself,
     pub(super) store: Store,
     pub(super) board: Switchboard,
@@ -190,7 +194,7 @@ pub(super) struct Parts {
 impl Core {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { home, settings, identity, me, store, board, book, pool, sessions, lines, .. } = parts;
-        let Parts { seen, owner, reports, .. } = parts;
+        let Parts { seen, owner, reports, rotations, .. } = parts;
         Self {
             audit: Audit::new(&settings),
             home,
@@ -209,6 +213,7 @@ impl Core {
             lines,
             queue_grew: false,
             inbox_published: false,
+            rotations,
             seen,
             owner,
             reports,

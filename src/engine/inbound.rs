@@ -110,7 +110,7 @@ impl Core {
         content: &str,
         now: Millis,
     ) -> Result<(), store::Error> {
-        let content = match Content::parse(content) {
+        let mut content = match Content::parse(content) {
             Ok(content) if content.agent_id == label => content,
             Ok(_) => {
                 tracing::debug!(%id, "announcement under another label than its own");
@@ -122,6 +122,9 @@ impl Core {
             }
         };
         let agent_id = content.agent_id.clone();
+        // Of 20,000 agents in the directory these would be 40 MB.
+        let rotations =
+            content.p2p.as_mut().map(|p2p| std::mem::take(&mut p2p.rotations)).unwrap_or_default();
         let shown = content.p2p.clone().filter(|_| content.protocol() == Protocol::V2);
         if !self
             .directory
@@ -133,9 +136,12 @@ impl Core {
         if let Some(shown) = shown.filter(|_| from != self.me.key) {
             self.note_presence(&from, &shown, now)?;
         }
+        if from != self.me.key {
+            self.follow_rotations(&from, &rotations, now)?;
+        }
         if let Some(pinned) = self.book.first_false_claim(&agent_id, &from) {
             tracing::warn!(agent_id, "another key claims a pinned agent id");
-            let changed = KeyChanged { agent_id, pinned, claimed_by: from };
+            let changed = KeyChanged { agent_id, pinned, claimed_by: from, followed: false };
             let told = event(EventKind::ContactKeyChanged, None, now);
             self.tell(NewEvent { detail: serde_json::to_string(&changed).ok(), ..told })?;
         }

@@ -15,8 +15,8 @@
 //! A batch that cannot be committed is rolled back whole: its commands hear why, the switchboard is read again from
 //! the database, and what relays had delivered is asked for again, since no cursor has moved.
 //!
-//! Rooms: `start` (opening a home), `core` (the loop), `effects` (what a committed batch lets out), `commands` with one file a topic (what users ask), `inbound`
-//! (what relays say), `outputs` (what the machines want), `presence`, `files`, `views` (rows to replies), `v2` (calls of
+//! Rooms: `start` (opening a home), `keys` (its identity), `core` (the loop), `effects` (what a committed batch lets out), `commands` with one file a topic (what users ask), `inbound`
+//! (what relays say), `outputs` (what the machines want), `presence`, `rotation` (whose key changes), `files`, `views` (rows to replies), `v2` (calls of
 //! that dialect: signals, sessions, mailbox).
 
 mod audit;
@@ -28,8 +28,10 @@ mod effects;
 mod files;
 mod handle;
 mod inbound;
+pub mod keys;
 mod outputs;
 mod presence;
+mod rotation;
 mod seen;
 mod start;
 #[cfg(test)]

@@ -60,13 +60,23 @@ impl Core {
             name: self.me.name.clone(),
             capabilities: self.settings.capabilities.clone(),
             timestamp: Some(now.0),
-            p2p: Some(V2 { v: vec![VERSION], inbox: self.own_inbox(), pow: self.asked_work() }),
+            p2p: Some(V2 {
+                v: vec![VERSION],
+                inbox: self.own_inbox(),
+                pow: self.asked_work(),
+                rotations: self.rotations.clone(),
+            }),
         };
+        let json = content.to_json();
+        if self.identity.is_in(json.as_bytes()) {
+            tracing::warn!("the name or a capability holds the agent's own secret key: nothing is announced");
+            return Ok(());
+        }
         let created_at = now.as_secs().max(self.store.meta(META)?.unwrap_or(0) + 1);
         let announcement = presence::Announcement {
             agent_id: &self.me.agent_id,
             capabilities: &self.settings.capabilities,
-            content: &content.to_json(),
+            content: &json,
             expires: created_at + ONLINE_FOR.as_secs(),
             unlisted: false,
             version: Some(VERSION),

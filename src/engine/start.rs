@@ -8,16 +8,17 @@ use tokio::sync::{mpsc, oneshot};
 use super::book::Book;
 use super::core::{Core, Inputs, Parts, told};
 use super::handle::Handle;
+use super::keys;
 use super::seen::SeenEvents;
 use super::v2::Lines;
 use crate::api::{Error, ErrorKind};
-use crate::home::{Home, Settings, identity, settings};
+use crate::home::{Home, Settings, settings};
 use crate::owner::Channels;
 use crate::proto::PublicKey;
 use crate::proto::call::{Limits, Myself, Switchboard};
 use crate::store::Store;
 use crate::transport::v2::{SessionOptions, SessionPool};
-use crate::transport::{BadRelayUrl, Class, Identity, Options as PoolOptions, Pool, Tuning};
+use crate::transport::{BadRelayUrl, Class, Options as PoolOptions, Pool, Tuning};
 
 /// Commands that wait for the engine's thread. Beyond it whoever asks waits too.
 const COMMANDS: usize = 4_096;
@@ -55,7 +56,7 @@ impl Engine {
     /// `version-mismatch`, `invalid-value`.
     pub fn start(options: Options) -> Result<Self, Error> {
         let Options { home, mut settings } = options;
-        let identity = open_identity(&home)?;
+        let (identity, rotations) = keys::open_or_create(&home)?;
         let key = identity.public_key();
         let agent_id =
             settings.agent_id.clone().unwrap_or_else(|| format!("agent-{}", &key.to_string()[..8]));
@@ -107,6 +108,7 @@ impl Engine {
             home,
             settings,
             identity,
+            rotations,
             board: Switchboard::new(me.clone(), limits),
             me,
             store,
@@ -161,23 +163,4 @@ impl Engine {
             }
         }
     }
-}
-
-/// The identity of a home; made if there is none, never replaced.
-fn open_identity(home: &Home) -> Result<Identity, Error> {
-    let raw = match identity::read(home)? {
-        Some(raw) => raw,
-        None => {
-            let fresh = Identity::generate();
-            let private_key_hex = identity::PrivateKeyHex::new(fresh.secret_hex().as_str())
-                .ok_or_else(|| Error::internal("a fresh key is not hex"))?;
-            identity::create(home, identity::RawIdentity { private_key_hex, public_key: fresh.public_key() })?
-        }
-    };
-    let identity = Identity::from_secret_hex(raw.private_key_hex.expose())
-        .map_err(|error| identity::damaged(&home.identity(), error))?;
-    if identity.public_key() != raw.public_key {
-        return Err(identity::damaged(&home.identity(), "its two keys do not belong together"));
-    }
-    Ok(identity)
 }

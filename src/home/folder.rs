@@ -115,8 +115,29 @@ pub(super) fn create_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_parent(path)
 }
 
+/// Writes a new file of ours alone, wherever the user wants it: in one go, because the links that
+/// [`create_atomically`] needs are not to be had on every memory stick.
+///
+/// # Errors
+/// `AlreadyExists` if anything has this name, a link too; or whatever the file system says, and then no file is left.
+pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // What is left over then is a piece of what the user asked for, in a file of its own.
+        let _ = fs::remove_file(path);
+    }
+    written.and_then(|()| sync_parent(path))
+}
+
 fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    let folder = match path.parent() {
+        // A bare name is one in the current folder.
+        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+        None => return Ok(()),
+    };
+    File::open(folder)?.sync_all()
 }
 
 /// A file that is not yet under its name; removed when dropped.
@@ -161,6 +182,20 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_new_file_replaces_nothing_and_follows_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("file"), folder.path().join("link"));
+        create_private(&path, b"one").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        std::os::unix::fs::symlink(folder.path().join("elsewhere"), &link).unwrap();
+        for taken in [&path, &link] {
+            assert_eq!(create_private(taken, b"two").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert!(!folder.path().join("elsewhere").exists());
     }
 
     #[test]

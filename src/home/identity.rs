@@ -7,29 +7,26 @@
 //! # Invariants
 //!
 //! * What cannot be read is an error that names the file; its bytes are never touched, and a new key never takes its
-//!   place. Losing the key is losing the agent.
+//!   place. Losing the key is losing the agent. Only [`replace`] changes a key, and only after it has kept the old one.
 //! * Of two processes that make the first key at once, one wins, and both use that one.
 //! * The private key is no `Debug`, no `Display`, and is wiped when dropped.
 //!
 //! Whether the two keys belong together is a question of curves, and asked by the engine.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Home, folder};
+use super::private::{self, NotPrivate};
+use super::{Home, folder, forbid_core_dumps};
 use crate::api::{Error, ErrorKind};
-use crate::proto::PublicKey;
+use crate::proto::{PublicKey, Rotation, SecretText, wipe};
 
 /// The file holds 173 bytes as the deployed agents write it; this leaves room for indentation and further members.
 const FILE_LIMIT: u64 = 4 * 1024;
-/// Rights that nobody but the owner may have.
-const OTHERS: u32 = 0o077;
 
 /// A private key in hex. Deliberately without `Debug`, `Display` and `Clone`.
 pub struct PrivateKeyHex([u8; 64]);
@@ -40,6 +37,8 @@ pub struct RawIdentity {
     pub private_key_hex: PrivateKeyHex,
     /// The public key.
     pub public_key: PublicKey,
+    /// The statements that lead from earlier keys to this one. In the same file, so that a key never lacks them.
+    pub rotations: Vec<Rotation>,
 }
 
 impl PrivateKeyHex {
@@ -59,12 +58,6 @@ impl Drop for PrivateKeyHex {
     fn drop(&mut self) {
         wipe(&mut self.0);
     }
-}
-
-/// Overwrites bytes in a way that the compiler may not leave out.
-fn wipe(bytes: &mut [u8]) {
-    bytes.fill(0);
-    std::hint::black_box(bytes);
 }
 
 impl<'de> Deserialize<'de> for PrivateKeyHex {
@@ -90,6 +83,7 @@ impl<'de> Deserialize<'de> for PrivateKeyHex {
 /// # Errors
 /// `identity-damaged`, `unsafe-identity`; both name the file and leave it as it is.
 pub fn read(home: &Home) -> Result<Option<RawIdentity>, Error> {
+    forbid_core_dumps();
     let path = home.identity();
     // A link that leads nowhere is not "no file": a new key must not take its place.
     match fs::symlink_metadata(&path) {
@@ -97,10 +91,15 @@ pub fn read(home: &Home) -> Result<Option<RawIdentity>, Error> {
         Err(error) => return Err(damaged(&path, error)),
         Ok(_) => {}
     }
-    let mut bytes = read_private_file(&path)?;
-    let identity = parse(&path, &bytes);
+    let mut bytes = read_file(&path)?;
+    let identity = parse(&bytes).map_err(|why| damaged(&path, why));
     wipe(&mut bytes);
     identity.map(Some)
+}
+
+/// Whether anything is where the key belongs, be it broken, or a link that leads nowhere.
+pub fn is_there(home: &Home) -> bool {
+    !matches!(fs::symlink_metadata(home.identity()), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Writes the first key, or, if another process was faster, reads the key that it wrote.
@@ -108,80 +107,105 @@ pub fn read(home: &Home) -> Result<Option<RawIdentity>, Error> {
 /// # Errors
 /// `disk-full`, `unsafe-home`, and those of [`read`].
 pub fn create(home: &Home, identity: RawIdentity) -> Result<RawIdentity, Error> {
+    forbid_core_dumps();
     let path = home.identity();
-    let mut text = format!(
-        "{{\"privateKeyHex\":\"{}\",\"publicKey\":\"{}\"}}\n",
-        identity.private_key_hex.expose(),
-        identity.public_key
-    )
-    .into_bytes();
-    let written = folder::create_atomically(&path, &text);
-    wipe(&mut text);
+    let written = folder::create_atomically(&path, text(&identity).expose().as_bytes());
     match written {
         Ok(()) => Ok(identity),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             read(home)?.ok_or_else(|| damaged(&path, "it vanished while it was read"))
         }
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(Error::new(
-            ErrorKind::DiskFull,
-            format!("no space left to write {}", path.display()),
-            "free some space, then run the command again",
-        )),
-        Err(error) => Err(Error::new(
-            ErrorKind::UnsafeHome,
-            format!("{} cannot be written: {error}", path.display()),
-            "use a folder that you can write to: --home DIR",
-        )),
+        Err(error) => Err(unwritable(&path, &error)),
     }
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<RawIdentity, Error> {
+/// Puts a key in the place of the one that is there, which is kept among the earlier keys first. Returns where. A crash
+/// leaves the one or the other.
+///
+/// # Errors
+/// `disk-full`, `unsafe-home`; the old key is then still there.
+pub fn replace(home: &Home, old: &RawIdentity, new: &RawIdentity) -> Result<PathBuf, Error> {
+    let folder = home.earlier_keys();
+    folder::prepare_private(&folder)?;
+    let kept = folder.join(format!("{}.json", old.public_key));
+    match folder::create_atomically(&kept, text(old).expose().as_bytes()) {
+        // A crash came between the two, or the user has put it back by hand. There is one text for one key.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => other.map_err(|error| unwritable(&kept, &error))?,
+    }
+    let path = home.identity();
+    folder::write_atomically(&path, text(new).expose().as_bytes())
+        .map_err(|error| unwritable(&path, &error))?;
+    Ok(kept)
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull => Error::new(
+            ErrorKind::DiskFull,
+            format!("no space left to write {}", path.display()),
+            "free some space, then run the command again",
+        ),
+        _ => Error::new(
+            ErrorKind::UnsafeHome,
+            format!("{} cannot be written: {error}", path.display()),
+            "use a folder that you can write to: --home DIR",
+        ),
+    }
+}
+
+/// Reads the two keys out of the text of such a file.
+///
+/// # Errors
+/// What is wrong, in words that quote nothing of it.
+pub fn parse(bytes: &[u8]) -> Result<RawIdentity, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct IdentityFile {
         private_key_hex: PrivateKeyHex,
         public_key: PublicKey,
+        #[serde(default)]
+        rotations: Vec<Rotation>,
     }
     let file: IdentityFile = serde_json::from_slice(bytes).map_err(|error| {
         // Where, not what: serde's own message may quote a piece of the key.
         let wrong = if error.is_data() { "not the two keys of 64 hex characters" } else { "not JSON" };
-        damaged(path, format_args!("{wrong} (line {}, column {})", error.line(), error.column()))
+        format!("{wrong} (line {}, column {})", error.line(), error.column())
     })?;
-    Ok(RawIdentity { private_key_hex: file.private_key_hex, public_key: file.public_key })
+    let IdentityFile { private_key_hex, public_key, rotations } = file;
+    Ok(RawIdentity { private_key_hex, public_key, rotations })
 }
 
-/// Opens without waiting for the writer of a pipe, and asks about the open file, not about its name. A link is
-/// followed: nobody but the owner can have put it into the home, and what it leads to is checked all the same.
-fn read_private_file(path: &Path) -> Result<Vec<u8>, Error> {
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|error| damaged(path, io::Error::from(error)))?;
-    let file = File::from(file);
-    let about = file.metadata().map_err(|error| damaged(path, error))?;
-    if !about.is_file() {
-        return Err(damaged(path, "it is not a regular file"));
-    }
-    if about.uid() != rustix::process::geteuid().as_raw() {
-        return Err(Error::new(
+/// The text of such a file.
+pub fn text(identity: &RawIdentity) -> SecretText {
+    let rotations = match identity.rotations.as_slice() {
+        [] => String::new(),
+        some => {
+            let some = serde_json::to_string(some).expect("numbers and strings always serialise");
+            format!(",\"rotations\":{some}")
+        }
+    };
+    SecretText::new(format!(
+        "{{\"privateKeyHex\":\"{}\",\"publicKey\":\"{}\"{rotations}}}\n",
+        identity.private_key_hex.expose(),
+        identity.public_key,
+    ))
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+    private::read(path, FILE_LIMIT).map_err(|error| match error {
+        NotPrivate::Foreign => Error::new(
             ErrorKind::UnsafeIdentity,
             format!("the identity file {} belongs to another user", path.display()),
             "an identity is for one user: use a home of your own, --home DIR",
-        ));
-    }
-    if about.mode() & OTHERS != 0 {
-        return Err(Error::new(
+        ),
+        NotPrivate::Open => Error::new(
             ErrorKind::UnsafeIdentity,
             format!("others may read the identity file {}", path.display()),
             format!("chmod 600 {}", path.display()),
-        ));
-    }
-    // Of full size from the start: growing would leave copies of the key behind.
-    let mut bytes = Vec::with_capacity(FILE_LIMIT as usize + 1);
-    file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| damaged(path, error))?;
-    if bytes.len() as u64 > FILE_LIMIT {
-        wipe(&mut bytes);
-        return Err(damaged(path, format_args!("it has more than {FILE_LIMIT} bytes")));
-    }
-    Ok(bytes)
+        ),
+        other => damaged(path, other),
+    })
 }
 
 /// The error for an identity file that cannot be used; also for the engine, when the two keys disagree.
@@ -195,7 +219,7 @@ pub fn damaged(path: &Path, why: impl std::fmt::Display) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use super::*;
 
@@ -212,6 +236,7 @@ mod tests {
         RawIdentity {
             private_key_hex: PrivateKeyHex::new(SECRET).unwrap(),
             public_key: PUBLIC.parse().unwrap(),
+            rotations: Vec::new(),
         }
     }
 
@@ -249,6 +274,7 @@ mod tests {
         let other = RawIdentity {
             private_key_hex: PrivateKeyHex::new(&"b".repeat(64)).unwrap(),
             public_key: PUBLIC.parse().unwrap(),
+            rotations: Vec::new(),
         };
         assert_eq!(create(&home, other).unwrap().private_key_hex.expose(), SECRET);
     }
@@ -295,6 +321,43 @@ mod tests {
             put(&home, b"{}", mode);
             assert_eq!(refused(&home), ErrorKind::UnsafeIdentity, "{mode:o}");
         }
+    }
+
+    #[test]
+    fn a_key_that_is_replaced_is_kept_and_its_successor_has_the_statements() {
+        let (_folder, home) = home();
+        let old = create(&home, identity()).unwrap();
+        let sign = |byte| crate::proto::Hex([byte; 64]);
+        let rotation = Rotation {
+            old: old.public_key,
+            new: crate::proto::Hex([9; 32]),
+            at: 1_790_000_000,
+            sig: sign(1),
+            proof: sign(2),
+        };
+        let new = RawIdentity {
+            private_key_hex: PrivateKeyHex::new(&"b".repeat(64)).unwrap(),
+            public_key: rotation.new,
+            rotations: vec![rotation; crate::proto::rotation::ROTATIONS_LIMIT],
+        };
+        // Twice, as after a crash between the two writes.
+        for _ in 0..2 {
+            let kept = replace(&home, &old, &new).unwrap();
+            assert_eq!(fs::read_to_string(&kept).unwrap(), text(&identity()).expose());
+            assert_eq!(fs::metadata(&kept).unwrap().mode() & 0o777, 0o600);
+            let back = read(&home).unwrap().unwrap();
+            assert_eq!((back.public_key, back.rotations), (new.public_key, new.rotations.clone()));
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_process_that_has_looked_for_the_key_leaves_no_core_dump() {
+        use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
+        let (_folder, home) = home();
+        read(&home).unwrap();
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
     }
 
     #[test]

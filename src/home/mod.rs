@@ -4,6 +4,7 @@
 //! <home>/p2p-identity.json                  the key                                      identity
 //! <home>/p2p-comm/                          0700; everything in it 0600
 //!     config.toml                           settings                                     settings
+//!     earlier-keys/                         keys that were replaced                      identity
 //!     state.db                              what the store keeps
 //!     daemon.lock  start.lock               who runs the engine; who starts a daemon     lock
 //!     daemon.sock  daemon.log  files/       the daemon's
@@ -14,20 +15,25 @@
 //! * A [`Home`] was checked: nobody else owns the folder or may write to it, so no other user can plant a file, a link
 //!   or a socket in it.
 //! * Two spellings of one folder are one home: the path is canonical.
+//! * A process that opens the key leaves no core dump: reading it forbids that first.
 //! * The process that holds [`HomeLock`] is the only one that runs an engine here. What only that process may do, such
 //!   as removing a stale socket, is a method of the lock.
 
+mod dumps;
 mod folder;
 pub mod identity;
 mod lock;
+mod private;
 pub mod settings;
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-pub use self::folder::{restrict_new_files, write_atomically};
+pub use self::dumps::forbid_core_dumps;
+pub use self::folder::{create_private, restrict_new_files, write_atomically};
 pub use self::lock::{Holder, HomeLock, StartLock};
+pub use self::private::read_secret;
 pub use self::settings::Settings;
 use crate::api::{Error, ErrorKind};
 
@@ -67,6 +73,11 @@ impl Home {
     /// The key.
     pub fn identity(&self) -> PathBuf {
         self.path.join("p2p-identity.json")
+    }
+
+    /// Keys that this agent has replaced, one file each.
+    pub fn earlier_keys(&self) -> PathBuf {
+        self.state().join("earlier-keys")
     }
 
     /// The private folder in which everything but the key lives.

@@ -6,6 +6,8 @@ mod ids;
 pub mod legacy;
 mod names;
 pub mod presence;
+pub mod rotation;
+mod secret;
 pub mod text;
 mod time;
 pub mod v2;
@@ -13,6 +15,8 @@ mod words;
 
 pub use ids::{CallId, EventId, Hex, MessageId, NotHex, PublicKey, TicketId};
 pub use names::{NAME_LIMIT, safe_file_name};
+pub use rotation::Rotation;
+pub use secret::{SecretText, wipe};
 pub use time::Millis;
 pub use words::{
     CallState, Direction, EndReason, EventKind, MessageKind, MessageState, Protocol, Sender, StrangerPolicy,

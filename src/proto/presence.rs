@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::legacy::{LABEL_LIMIT, cut, forgiving};
-use super::{EventId, Millis, Protocol, PublicKey};
+use super::{EventId, Millis, Protocol, PublicKey, Rotation};
 
 /// An announcement older than this is no sign of life any more. Agents announce themselves every 110 ± 10 s.
 pub const ONLINE_FOR: Duration = Duration::from_secs(300);
@@ -56,6 +56,9 @@ pub struct V2 {
     /// Bits of proof of work (NIP-13) that it asks of strangers' wraps.
     #[serde(default)]
     pub pow: u8,
+    /// The keys that it had before: unverified.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rotations: Vec<Rotation>,
 }
 
 /// Why an announcement was not taken.

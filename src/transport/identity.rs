@@ -1,13 +1,12 @@
 //! Who we are on the relays: the secret key, and the written forms of public keys.
 
 use std::fmt;
-use std::hint::black_box;
 use std::sync::Arc;
 
 use nostr_sdk::nips::nip19::{Nip19, ToBech32};
 use nostr_sdk::{Event, EventBuilder, FromBech32, Keys, Kind, SecretKey, Tag, Timestamp};
 
-use crate::proto::{Hex, PublicKey};
+use crate::proto::{Hex, PublicKey, SecretText};
 
 /// A text that is no key. Never quotes the text: it might be a secret one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +46,11 @@ impl Identity {
             return Err(KeyError::NotASecretKey);
         }
         let secret = SecretKey::from_hex(text).map_err(|_| KeyError::NotASecretKey)?;
-        Ok(Self { keys: Arc::new(Keys::new(secret)) })
+        Ok(Self::from_secret_key(secret))
+    }
+
+    pub(super) fn from_secret_key(secret: SecretKey) -> Self {
+        Self { keys: Arc::new(Keys::new(secret)) }
     }
 
     /// The public key: the agent.
@@ -56,8 +59,8 @@ impl Identity {
     }
 
     /// The secret key for the identity file.
-    pub fn secret_hex(&self) -> SecretHex {
-        SecretHex(self.keys.secret_key().to_secret_hex())
+    pub fn secret_hex(&self) -> SecretText {
+        SecretText::new(self.keys.secret_key().to_secret_hex())
     }
 
     pub(super) fn keys(&self) -> &Keys {
@@ -83,25 +86,6 @@ impl Identity {
 impl fmt::Debug for Identity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Identity({})", self.public_key())
-    }
-}
-
-/// 64 hex characters of a secret key, overwritten when dropped. Neither printed nor cloned.
-pub struct SecretHex(String);
-
-impl SecretHex {
-    /// The characters, for writing the identity file.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Drop for SecretHex {
-    fn drop(&mut self) {
-        let mut bytes = std::mem::take(&mut self.0).into_bytes();
-        bytes.fill(0);
-        // Keeps the optimiser from leaving out a store that nobody reads.
-        black_box(&bytes);
     }
 }
 
@@ -141,9 +125,9 @@ mod tests {
     fn an_identity_survives_its_written_form_and_never_prints_its_secret() {
         let identity = Identity::generate();
         let secret = identity.secret_hex();
-        let again = Identity::from_secret_hex(secret.as_str()).unwrap();
+        let again = Identity::from_secret_hex(secret.expose()).unwrap();
         assert_eq!(again.public_key(), identity.public_key());
-        assert!(!format!("{identity:?}").contains(secret.as_str()));
+        assert!(!format!("{identity:?}").contains(secret.expose()));
     }
 
     #[test]

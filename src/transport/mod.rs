@@ -32,7 +32,9 @@ mod link;
 mod pool;
 pub mod presence;
 mod question;
+pub mod rotation;
 mod signed;
+mod spelling;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -42,12 +44,13 @@ pub mod v2;
 
 pub use class::Class;
 pub use clock::Clock;
-pub use identity::{Identity, KeyError, SecretHex, npub, parse_key};
+pub use identity::{Identity, KeyError, npub, parse_key};
 pub use inbound::{Inbound, InboxList, Outcome, Published};
 pub use ingest::Seen;
 pub use link::Counters;
 pub use pool::{Options, Pool};
 pub use signed::{MAX_EVENT, SealError, Signed};
+pub use spelling::{ENCRYPTED_PREFIX, PLAIN_PREFIX, SpellingError};
 pub use status::joined;
 pub use tuning::Tuning;
 pub use url::{BadRelayUrl, RelayId, foreign_relay_allowed, is_public};

@@ -93,7 +93,7 @@ fn refusing(command: &Command) -> Answer {
 }
 
 /// What a reader sees of one command.
-fn seen(home: &TestHome, words: &[&str]) -> String {
+pub fn seen(home: &TestHome, words: &[&str]) -> String {
     let Outcome { exit, stdout, stderr } = home.run(words);
     for text in [&stdout, &stderr] {
         let raw = text.chars().find(|character| is_deceptive(*character) && *character != '\n');

@@ -5,6 +5,8 @@
 mod cli;
 mod daemon;
 mod ipc;
+mod keys;
 mod layering;
 mod sample;
+mod secrets;
 mod support;

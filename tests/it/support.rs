@@ -104,6 +104,11 @@ pub fn outcome(output: std::process::Output) -> Outcome {
     }
 }
 
+/// Whether the tests run as root, who may look into every process.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Waits until something holds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

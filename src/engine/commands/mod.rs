@@ -20,6 +20,10 @@ const LONGEST_WAIT_S: f64 = 24.0 * 3_600.0;
 impl Core {
     /// Carries out a command, or says what it waits for; then it is asked again.
     pub(super) fn carry_out(&mut self, command: &Command, attempt: Attempt) -> Result<Answer, Fault> {
+        // The agent's own secret key goes nowhere, whatever it was given as: a message, a topic, a peer's name.
+        for text in command.texts().into_iter().filter(|_| attempt.first) {
+            self.check_secret(text.as_bytes())?;
+        }
         match command {
             Command::Status {} => self.status(),
             Command::List { capability, limit } => self.list(capability.as_deref(), *limit, attempt),

@@ -13,8 +13,8 @@ use crate::engine::effects::Effect;
 use crate::proto::presence::V2;
 use crate::proto::{Millis, Protocol, PublicKey};
 use crate::store::{self, StoredPeer};
-use crate::transport::InboxList;
 use crate::transport::v2::inbox;
+use crate::transport::{InboxList, rotation};
 
 /// How long a command waits for the relays' answer to where a peer reads its wraps.
 const LOOKUP_TIME: Duration = Duration::from_secs(8);
@@ -207,7 +207,7 @@ impl Core {
         self.pool.inbox_relays().map(ToString::to_string).collect()
     }
 
-    /// Tells everybody where we read our wraps (kind 10050), once a start.
+    /// Tells everybody where we read our wraps (kind 10050), and whose place this key took, once a start.
     pub(in crate::engine) fn publish_inbox(&mut self, now: Millis) {
         if std::mem::replace(&mut self.inbox_published, true) {
             return;
@@ -217,6 +217,12 @@ impl Core {
         match inbox::sign(&self.identity, &relays, created_at) {
             Ok(signed) => self.effects.push(Effect::Publish(signed)),
             Err(error) => tracing::warn!(%error, "the list of inbox relays cannot be signed"),
+        }
+        for rotation in &self.rotations {
+            match rotation::publish(rotation) {
+                Ok(signed) => self.effects.push(Effect::Publish(signed)),
+                Err(error) => tracing::warn!(%error, "a rotation cannot be published"),
+            }
         }
     }
 }

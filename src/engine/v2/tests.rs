@@ -312,7 +312,12 @@ async fn who_asks_for_work_in_its_presence_gets_it_in_every_wrap() {
         name: String::new(),
         capabilities: vec![],
         timestamp: None,
-        p2p: Some(crate::proto::presence::V2 { v: vec![2], inbox: vec![relay.url()], pow: 10 }),
+        p2p: Some(crate::proto::presence::V2 {
+            v: vec![2],
+            inbox: vec![relay.url()],
+            pow: 10,
+            rotations: Vec::new(),
+        }),
     };
     let announcement = crate::transport::presence::Announcement {
         agent_id: "worker",
