@@ -314,6 +314,7 @@ impl Core {
             self.waiters.iter().map(|waiter| waiter.until).min(),
             wraps.filter(|_| self.retry_at.is_none()),
             self.talks_wake().filter(|_| self.retry_at.is_none()),
+            self.offers_wake().filter(|_| self.retry_at.is_none()),
             self.lookups_wake(),
         ];
         deadlines.into_iter().flatten().min().unwrap_or(now)
@@ -358,6 +359,7 @@ impl Core {
         self.board.handle_timeout(now);
         self.settle(now)?;
         self.tick_talks(now)?;
+        self.give_up_offers(now)?;
         self.trim_queue()?;
         self.expire_tickets(now)?;
         self.announce_if_due(now)?;

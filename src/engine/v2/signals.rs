@@ -1,6 +1,10 @@
 //! Signals out and in: what the switchboard wants said gets its keys, its wrap and its relays; what peers say is read,
 //! checked against what was offered, and handed to the switchboard.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::{About, Letter};
 use crate::engine::clock::fresh;
 use crate::engine::core::Core;
@@ -15,6 +19,9 @@ use crate::transport::RelayId;
 use crate::transport::v2::handshake::{self, Response};
 use crate::transport::v2::{Initiator, Opened, Rumor, SessionKey, Terms};
 
+/// A ring that no relay has taken in this time cannot be heard: its caller is told instead of being left to wait.
+const TAKEN_WITHIN: Duration = Duration::from_secs(8);
+
 /// An offer of ours that waits for its acceptance.
 pub(super) struct Pending {
     pub(super) initiator: Initiator,
@@ -24,6 +31,24 @@ pub(super) struct Pending {
     generation: u32,
     /// Where it is listened for, as the offer spells it.
     relays: Vec<String>,
+    way: Way,
+}
+
+/// How far an offer has come.
+enum Way {
+    Unpublished,
+    /// First published then, and no relay has said that it took it.
+    Published(Instant),
+    Taken,
+}
+
+impl Pending {
+    fn given_up_at(&self) -> Option<Instant> {
+        match self.way {
+            Way::Published(at) => Some(at + TAKEN_WITHIN),
+            Way::Unpublished | Way::Taken => None,
+        }
+    }
 }
 
 /// What we answered to an offer.
@@ -109,7 +134,7 @@ impl Core {
         self.lines.keys.insert(public, call.id);
         self.effects.push(Effect::Listen(public, relays.clone()));
         self.effects.push(Effect::Post(letter.clone()));
-        self.lines.offers.insert(call.id, Pending { initiator, letter, id, generation, relays });
+        self.lines.offers.insert(call.id, Pending { initiator, letter, id, generation, relays, way: Way::Unpublished });
         Ok(())
     }
 
@@ -317,7 +342,45 @@ impl Core {
 
     /// A relay has an offer: whatever others say, it is on its way.
     pub(in crate::engine) fn handle_offer_taken(&mut self, event: &EventId) {
-        self.lines.published.remove(event);
+        if let Some((call, _)) = self.lines.published.remove(event)
+            && let Some(pending) = self.lines.offers.get_mut(&call)
+        {
+            pending.way = Way::Taken;
+        }
+    }
+
+    /// An offer leaves, for the first time or again.
+    pub(super) fn note_published(&mut self, call: &CallId) {
+        if let Some(pending) = self.lines.offers.get_mut(call)
+            && let Way::Unpublished = pending.way
+        {
+            pending.way = Way::Published(Instant::now());
+        }
+    }
+
+    /// When the next ring that no relay has taken is given up.
+    pub(in crate::engine) fn offers_wake(&self) -> Option<Instant> {
+        let offers = self.lines.offers.iter().filter(|(id, _)| self.rings(id));
+        offers.filter_map(|(_, pending)| pending.given_up_at()).min()
+    }
+
+    /// Gives up the rings that no relay has taken.
+    pub(in crate::engine) fn give_up_offers(&mut self, now: Millis) -> Result<(), store::Error> {
+        let instant = Instant::now();
+        let offers = self.lines.offers.iter();
+        let unheard = offers.filter(|(_, pending)| pending.given_up_at().is_some_and(|at| at <= instant));
+        let unheard: Vec<CallId> = unheard.map(|(id, _)| *id).filter(|id| self.rings(id)).collect();
+        for id in unheard {
+            self.drop_offer(&id);
+            let words = "none of the relays where the peer reads could be reached";
+            self.board.handle_undeliverable(&id, words.to_owned(), now);
+            self.settle(now)?;
+        }
+        Ok(())
+    }
+
+    fn rings(&self, id: &CallId) -> bool {
+        self.board.call(id).is_some_and(|call| call.state() == CallState::Ringing)
     }
 
     /// Forgets what was kept for calls that are over.

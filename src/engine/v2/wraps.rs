@@ -327,6 +327,7 @@ impl Core {
         let linked = self.inbox_links(relays);
         self.lines.published.retain(|_, (of, _)| *of != call);
         self.lines.published.insert(signed.id, (call, linked.len()));
+        self.note_published(&call);
         // What comes to its end at once is sent again by the switchboard's timer.
         let _ = self.sessions.publish(signed, &linked);
     }
