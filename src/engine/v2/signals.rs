@@ -134,7 +134,9 @@ impl Core {
         self.lines.keys.insert(public, call.id);
         self.effects.push(Effect::Listen(public, relays.clone()));
         self.effects.push(Effect::Post(letter.clone()));
-        self.lines.offers.insert(call.id, Pending { initiator, letter, id, generation, relays, way: Way::Unpublished });
+        self.lines
+            .offers
+            .insert(call.id, Pending { initiator, letter, id, generation, relays, way: Way::Unpublished });
         Ok(())
     }
 
