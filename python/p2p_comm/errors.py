@@ -135,6 +135,7 @@ CLASSES: Final[dict[str, type[P2PError]]] = {
     "relays-unreachable": Unavailable,
     "cursor-expired": InvalidRequest,
     "too-fast": Unavailable,
+    "io-error": Unavailable,
     "internal": InternalError,
 }
 """The class of each kind. A test holds it against the native module's own list."""

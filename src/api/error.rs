@@ -76,6 +76,8 @@ error_kinds! {
     ClockSkew = "clock-skew" => 1,
     /// No space left to commit; nothing was accepted.
     DiskFull = "disk-full" => 1,
+    /// The system did not read or write (an error of the disk, no descriptor left); nothing was accepted.
+    IoError = "io-error" => 1,
     /// The database cannot be read. It is kept aside.
     DatabaseDamaged = "database-damaged" => 1,
     /// The daemon or the database is of a version that this one cannot talk to.

@@ -465,7 +465,11 @@ impl Core {
         }
         self.effects.retain(|effect| matches!(effect, Effect::Reply(..)));
         self.stirred.clear();
-        if let Err(error) = self.restore() {
+        let reopened = match &error {
+            store::Error::Io { .. } => self.store.reopen(),
+            _ => Ok(()),
+        };
+        if let Err(error) = reopened.and_then(|()| self.restore()) {
             tracing::error!(%error, "the database cannot be read back");
         }
         // Relays are not listened to for a moment, and then asked again from the cursors, which have not moved.
@@ -518,6 +522,11 @@ pub(super) fn told(error: &store::Error) -> Error {
             ErrorKind::DiskFull,
             text,
             "free some space, then run the command again: nothing was accepted",
+        ),
+        store::Error::Io { .. } => Error::new(
+            ErrorKind::IoError,
+            text,
+            "run the command again: nothing was accepted. If it stays so, p2p-comm doctor says what the system lacks",
         ),
         store::Error::Damaged { .. } => Error::new(
             ErrorKind::DatabaseDamaged,

@@ -36,8 +36,8 @@ pub(super) fn receive(
     base64: &str,
 ) -> io::Result<File> {
     let bytes = decode(base64).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-    let folder = folder_of(home, call)?;
-    let part = folder.join(format!(".{}.part", super::clock::fresh::<8>()));
+    let folder = Folder::of_call(home, call)?;
+    let part = folder.path.join(format!(".{}.part", super::clock::fresh::<8>()));
     let written = open_new(&part).and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()));
     let sha256 = sha256(&bytes);
     let given = written.and_then(|()| give_name(&folder, &safe_file_name(name), &part, &sha256));
@@ -52,9 +52,9 @@ pub(super) fn receive(
 ///
 /// # Errors
 /// What the disk says.
-pub(super) fn adopt(home: &Home, call: &CallId, transfer: &StoredTransfer, part: &Path) -> io::Result<File> {
+pub(super) fn adopt(folder: &Folder, transfer: &StoredTransfer, part: &Path) -> io::Result<File> {
     let sha256 = transfer.sha256.to_string();
-    let path = give_name(&folder_of(home, Some(call))?, &transfer.name, part, &sha256)?;
+    let path = give_name(folder, &transfer.name, part, &sha256)?;
     Ok(described(&path, transfer.size, sha256, &transfer.mime))
 }
 
@@ -124,10 +124,23 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn folder_of(home: &Home, call: Option<&CallId>) -> io::Result<PathBuf> {
-    let folder = home.files().join(call.map_or_else(|| "mail".to_owned(), ToString::to_string));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-    Ok(folder)
+/// Where the files of a call are, held open: naming one takes nothing more of the system.
+pub(super) struct Folder {
+    path: PathBuf,
+    handle: fs::File,
+}
+
+impl Folder {
+    /// The folder of a call's files, or of those outside of any call. It is made if need be.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(super) fn of_call(home: &Home, call: Option<&CallId>) -> io::Result<Self> {
+        let path = home.files().join(call.map_or_else(|| "mail".to_owned(), ToString::to_string));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        let handle = fs::File::open(&path)?;
+        Ok(Self { path, handle })
+    }
 }
 
 fn open_new(path: &Path) -> io::Result<fs::File> {
@@ -136,12 +149,12 @@ fn open_new(path: &Path) -> io::Result<fs::File> {
 
 /// Gives a file a name in a folder, or the next free one like it: never over something, never half, no link followed. The
 /// same bytes under the same name are the same file.
-fn give_name(folder: &Path, name: &str, part: &Path, hash: &str) -> io::Result<PathBuf> {
+fn give_name(folder: &Folder, name: &str, part: &Path, hash: &str) -> io::Result<PathBuf> {
     for copy in 1..=SAME_NAME_LIMIT {
-        let path = folder.join(numbered(name, copy));
+        let path = folder.path.join(numbered(name, copy));
         match fs::hard_link(part, &path) {
             Ok(()) => {
-                fs::File::open(folder)?.sync_all()?;
+                folder.handle.sync_all()?;
                 return Ok(path);
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -189,7 +202,7 @@ pub(super) fn encode(bytes: &[u8]) -> String {
 /// Reads a file to be sent, of at most `limit` bytes. What belongs to this agent's own home is not sendable.
 ///
 /// # Errors
-/// `file-not-found`, `too-large`, `not-sendable`.
+/// `file-not-found`, `io-error`, `too-large`, `not-sendable`.
 pub(super) fn load(home: &Home, path: &str, limit: usize) -> Result<(PathBuf, Vec<u8>), Error> {
     let missing = |why: &dyn std::fmt::Display| {
         Error::new(
@@ -198,8 +211,19 @@ pub(super) fn load(home: &Home, path: &str, limit: usize) -> Result<(PathBuf, Ve
             "give the path of a readable file: p2p-comm sendfile --path FILE",
         )
     };
-    let real = fs::canonicalize(path).map_err(|error| missing(&error))?;
-    let data = fs::metadata(&real).map_err(|error| missing(&error))?;
+    // What is not the file's fault.
+    let unread = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory => {
+            missing(&error)
+        }
+        _ => Error::new(
+            ErrorKind::IoError,
+            format!("cannot read {path}: {error}"),
+            "run the command again: nothing was sent. If it stays so, p2p-comm doctor says what the system lacks",
+        ),
+    };
+    let real = fs::canonicalize(path).map_err(unread)?;
+    let data = fs::metadata(&real).map_err(unread)?;
     if !data.is_file() {
         return Err(missing(&"it is not a plain file"));
     }
@@ -209,7 +233,7 @@ pub(super) fn load(home: &Home, path: &str, limit: usize) -> Result<(PathBuf, Ve
     if data.len() > limit as u64 {
         return Err(too_large(data.len(), limit));
     }
-    let bytes = fs::read(&real).map_err(|error| missing(&error))?;
+    let bytes = fs::read(&real).map_err(unread)?;
     Ok((real, bytes))
 }
 

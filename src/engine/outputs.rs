@@ -127,7 +127,7 @@ impl Core {
                     }
                     Err(error) => {
                         tracing::warn!(?call, %error, "a file of a peer cannot be written");
-                        return Err(store::Error::Full(self.home.files()));
+                        return Err(store::Error::of_disk(&self.home.files(), error));
                     }
                 }
             }

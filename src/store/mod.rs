@@ -58,6 +58,14 @@ pub enum Error {
     /// No space left, or a quota.
     #[error("no space left for {}", .0.display())]
     Full(PathBuf),
+    /// The system did not read or write: the disk has an error, or there is no descriptor left.
+    #[error("{} cannot be used: {why}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        why: String,
+    },
     /// SQLite says that the file is not what it should be.
     #[error("{} is damaged: {source}", .path.display())]
     Damaged {
@@ -79,6 +87,17 @@ pub enum Error {
     /// Anything else.
     #[error("database: {0}")]
     Sqlite(rusqlite::Error),
+}
+
+impl Error {
+    /// Of a file beside the database.
+    pub fn of_disk(path: &Path, error: std::io::Error) -> Self {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        match error.kind() {
+            StorageFull | QuotaExceeded | FileTooLarge => Self::Full(path.to_owned()),
+            _ => Self::Io { path: path.to_owned(), why: error.to_string() },
+        }
+    }
 }
 
 /// What every method of the store returns.
@@ -155,6 +174,23 @@ impl Store {
         }
     }
 
+    /// After an error of the disk: a sync that failed may have written the batch or not, and a crash would bring it back.
+    /// Its log is emptied, and the database is opened anew and looked at.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; the connection stays as it was then.
+    pub fn reopen(&mut self) -> Result<()> {
+        recover::suspect(&self.path);
+        let fresh = Self::open_unchecked(&self.path)?;
+        let emptied = fresh.query_one("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?;
+        if emptied != Some(false) {
+            tracing::warn!("somebody else reads the database; its log is not emptied");
+        }
+        recover::check(&fresh)?;
+        *self = fresh;
+        Ok(())
+    }
+
     /// A value that this home remembers under a name.
     ///
     /// # Errors
@@ -220,6 +256,9 @@ fn json(list: &[impl serde::Serialize]) -> String {
 fn wrap(path: &Path, source: rusqlite::Error) -> Error {
     match source.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Error::Full(path.to_owned()),
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => {
+            Error::Io { path: path.to_owned(), why: source.to_string() }
+        }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             recover::suspect(path);
             Error::Damaged { path: path.to_owned(), source }

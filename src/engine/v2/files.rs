@@ -1,16 +1,14 @@
-//! Files in v2 calls.
+//! Files of ours in v2 calls, and what is common to those of both sides.
 //!
 //! ```text
-//!   ours    copied and hashed ──► waits for a stream ──► offered ── accepted ──► chunks ── done ──► delivered
-//!   theirs  offered ──► accepted ──► chunks into a part file, synced before they are acknowledged
-//!                                        └─► whole, hash right ──► gets its name ──► shown
+//!   copied and hashed ──► waits for a stream ──► offered ── accepted ──► chunks ── done ──► delivered
 //! ```
 //!
 //! Chunk `n` of a stream is the `n`-th piece of [`CHUNK_LIMIT`] bytes, so that what is to be sent again after a restart
 //! is read from the copy, and is nowhere twice.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -23,11 +21,9 @@ use crate::engine::outputs::event;
 use crate::proto::call::Call;
 use crate::proto::v2::batch::Kind;
 use crate::proto::v2::body::{CHUNK_LIMIT, Content, FileOffer};
-use crate::proto::v2::delivery::{FILE_STREAMS, Saved};
-use crate::proto::{
-    CallId, EventKind, Hex, MessageId, MessageKind, MessageState, Millis, Sender, safe_file_name,
-};
-use crate::store::{self, NewEvent, NewMessage, StoredTransfer};
+use crate::proto::v2::delivery::Saved;
+use crate::proto::{CallId, EventKind, Hex, MessageId, MessageKind, MessageState, Millis, Sender};
+use crate::store::{self, NewEvent, StoredTransfer};
 
 /// Most bytes of a file. It is copied and hashed while the agent waits: some hundred milliseconds at this size.
 pub(in crate::engine) const FILE_LIMIT: usize = 16 << 20;
@@ -35,14 +31,6 @@ pub(in crate::engine) const FILE_LIMIT: usize = 16 << 20;
 const PROGRESS_STEP: u64 = 1 << 20;
 /// Most files of ours that wait in a call.
 const WAITING_LIMIT: usize = 64;
-
-/// A file of the peer that is being written.
-pub(super) struct Arrival {
-    file: File,
-    hash: Sha256,
-    /// Written, and not yet on the disk for certain.
-    unsynced: bool,
-}
 
 impl Core {
     /// Takes a file of ours: its copy is on the disk before this returns, and its bytes leave as the peer takes them.
@@ -59,7 +47,7 @@ impl Core {
             return Err(refusal(&crate::proto::v2::delivery::Refused::TooManyFiles).into());
         }
         let path = files::spool(&self.home, &call.id, &message);
-        files::write_spool(&path, bytes).map_err(|_| store::Error::Full(path))?;
+        files::write_spool(&path, bytes).map_err(|error| store::Error::of_disk(&path, error))?;
         self.store.save_transfer(&StoredTransfer {
             call: call.id,
             outgoing: true,
@@ -133,7 +121,7 @@ impl Core {
         if transfer.done > before {
             self.store.save_transfer(transfer)?;
         }
-        if transfer.done / PROGRESS_STEP > before / PROGRESS_STEP
+        if is_told(before, transfer.done)
             && let Some(call) = self.restore_call(id)?
         {
             self.tell_file(&call, transfer, EventKind::FileProgress, now)?;
@@ -215,174 +203,8 @@ impl Core {
         }
     }
 
-    pub(super) fn handle_file_offer(
-        &mut self,
-        call: &Call,
-        message: MessageId,
-        offer: FileOffer,
-        now: Millis,
-    ) -> Result<(), store::Error> {
-        if self.store.peer_message(&call.peer, &message)?.is_some() {
-            // The mailbox has brought it.
-            if let Some(talk) = self.lines.talks.get_mut(&call.id) {
-                _ = talk.delivery.say(message, &Content::FileDone, None);
-            }
-            return Ok(());
-        }
-        let known = self.transfer(&call.id, false, &message)?.is_some();
-        let arriving = self.store.transfers(&call.id)?.iter().filter(|it| !it.outgoing).count();
-        let Some(talk) = self.lines.talks.get_mut(&call.id) else { return Ok(()) };
-        let wanted = match offer.size {
-            _ if known => Err("it was offered before"),
-            size if size > FILE_LIMIT as u64 => Err("it is larger than this agent takes"),
-            _ if arriving >= FILE_STREAMS => Err("too many files at once"),
-            _ => talk.delivery.open_incoming(offer.stream).map_err(|_| "its stream cannot be opened"),
-        };
-        if let Err(why) = wanted {
-            _ = talk.delivery.say(message, &Content::FileCancel(why.to_owned()), None);
-            return Ok(());
-        }
-        _ = talk.delivery.say(message, &Content::FileAccept, None);
-        let transfer = StoredTransfer {
-            call: call.id,
-            outgoing: false,
-            message,
-            stream: offer.stream,
-            name: safe_file_name(&offer.name),
-            mime: offer.mime,
-            size: offer.size,
-            sha256: offer.sha256,
-            done: 0,
-            accepted: true,
-        };
-        self.store.save_transfer(&transfer)?;
-        self.tell_file(call, &transfer, EventKind::FileOffered, now)?;
-        if transfer.size == 0 { self.finish_arrival(call, &transfer, now) } else { Ok(()) }
-    }
-
-    pub(super) fn handle_chunk(
-        &mut self,
-        call: &Call,
-        stream: u32,
-        bytes: &[u8],
-        now: Millis,
-    ) -> Result<(), store::Error> {
-        let transfers = self.store.transfers(&call.id)?;
-        let Some(mut transfer) = transfers.into_iter().find(|it| !it.outgoing && it.stream == stream) else {
-            return Ok(());
-        };
-        if transfer.done + bytes.len() as u64 > transfer.size {
-            return self.refuse_arrival(call, &transfer, "it is longer than it was said to be", now);
-        }
-        let path = files::part(&self.home, &call.id, &transfer.message);
-        let arrival = match self.lines.arrivals.entry((call.id, transfer.message)) {
-            std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                Arrival::open(&path, transfer.done).map(|arrival| entry.insert(arrival))
-            }
-        };
-        // A disk that is full loses the batch: nothing of it is acknowledged, and the peer sends it again.
-        let full = |_: std::io::Error| store::Error::Full(path.clone());
-        arrival.and_then(|arrival| arrival.write(bytes)).map_err(full)?;
-        let before = transfer.done;
-        transfer.done += bytes.len() as u64;
-        self.store.save_transfer(&transfer)?;
-        if transfer.done / PROGRESS_STEP > before / PROGRESS_STEP {
-            self.tell_file(call, &transfer, EventKind::FileProgress, now)?;
-        }
-        if transfer.done == transfer.size { self.finish_arrival(call, &transfer, now) } else { Ok(()) }
-    }
-
-    /// All bytes are there: right, the file gets its name and is shown.
-    fn finish_arrival(
-        &mut self,
-        call: &Call,
-        transfer: &StoredTransfer,
-        now: Millis,
-    ) -> Result<(), store::Error> {
-        let part = files::part(&self.home, &call.id, &transfer.message);
-        let full = |_: std::io::Error| store::Error::Full(part.clone());
-        let arrival = match self.lines.arrivals.remove(&(call.id, transfer.message)) {
-            Some(arrival) => arrival,
-            None => Arrival::open(&part, transfer.done).map_err(full)?,
-        };
-        if Hex(arrival.hash.finalize().into()) != transfer.sha256 {
-            return self.refuse_arrival(call, transfer, "its bytes are not those that were announced", now);
-        }
-        arrival.file.sync_data().map_err(full)?;
-        let file = files::adopt(&self.home, &call.id, transfer, &part).map_err(full)?;
-        self.effects.push(Effect::Remove(part));
-        self.store.drop_transfer(&call.id, false, &transfer.message)?;
-        self.show_file(call, transfer, Some(&file), MessageState::Received, now)?;
-        if let Some(talk) = self.lines.talks.get_mut(&call.id) {
-            talk.delivery.close_incoming(transfer.stream);
-            _ = talk.delivery.say(transfer.message, &Content::FileDone, None);
-        }
-        Ok(())
-    }
-
-    fn refuse_arrival(
-        &mut self,
-        call: &Call,
-        transfer: &StoredTransfer,
-        why: &str,
-        now: Millis,
-    ) -> Result<(), store::Error> {
-        if let Some(talk) = self.lines.talks.get_mut(&call.id) {
-            _ = talk.delivery.say(transfer.message, &Content::FileCancel(why.to_owned()), None);
-        }
-        self.fail_arrival(call, transfer, why, now)
-    }
-
-    fn fail_arrival(
-        &mut self,
-        call: &Call,
-        transfer: &StoredTransfer,
-        why: &str,
-        now: Millis,
-    ) -> Result<(), store::Error> {
-        tracing::info!(call = %call.id, why, "a file of the peer does not come");
-        self.lines.arrivals.remove(&(call.id, transfer.message));
-        if let Some(talk) = self.lines.talks.get_mut(&call.id) {
-            talk.delivery.close_incoming(transfer.stream);
-        }
-        self.store.drop_transfer(&call.id, false, &transfer.message)?;
-        self.effects.push(Effect::Remove(files::part(&self.home, &call.id, &transfer.message)));
-        self.show_file(call, transfer, None, MessageState::Failed, now)
-    }
-
-    fn show_file(
-        &mut self,
-        call: &Call,
-        transfer: &StoredTransfer,
-        file: Option<&crate::api::File>,
-        state: MessageState,
-        now: Millis,
-    ) -> Result<(), store::Error> {
-        let message = NewMessage {
-            message: transfer.message,
-            call: Some(call.id),
-            peer: call.peer,
-            sender: Sender::Peer,
-            kind: MessageKind::File,
-            text: file.map_or_else(|| transfer.name.clone(), |file| file.name.clone()),
-            file: file.and_then(|file| serde_json::to_string(file).ok()),
-            at: now,
-            state,
-            seq: None,
-        };
-        if let Some(row) = self.store.add_message(&message)? {
-            let kind = match state {
-                MessageState::Failed => EventKind::FileFailed,
-                _ => EventKind::FileReceived,
-            };
-            self.tell(NewEvent { message: Some(row), ..event(kind, Some(call.id), now) })?;
-        }
-        Ok(())
-    }
-
     /// Tells of a file that is not whole yet: there is no row for it.
-    fn tell_file(
+    pub(super) fn tell_file(
         &mut self,
         call: &Call,
         transfer: &StoredTransfer,
@@ -418,7 +240,7 @@ impl Core {
         self.tell(NewEvent { detail, ..event(kind, Some(call.id), now) })
     }
 
-    fn transfer(
+    pub(super) fn transfer(
         &self,
         id: &CallId,
         outgoing: bool,
@@ -478,38 +300,11 @@ impl Core {
         }
         Ok(())
     }
-
-    /// What was written is on the disk before the batch that says so is.
-    pub(in crate::engine) fn sync_arrivals(&mut self) -> Result<(), store::Error> {
-        for ((call, message), arrival) in &mut self.lines.arrivals {
-            if std::mem::take(&mut arrival.unsynced)
-                && let Err(error) = arrival.file.sync_data()
-            {
-                tracing::warn!(%error, "a file of a peer cannot be written");
-                return Err(store::Error::Full(files::part(&self.home, call, message)));
-            }
-        }
-        Ok(())
-    }
 }
 
-impl Arrival {
-    /// Goes on after so many bytes, which are read again for the hash. What a crash left behind them is cut off.
-    fn open(path: &Path, done: u64) -> std::io::Result<Self> {
-        let mut file = files::open_part(path)?;
-        file.set_len(done)?;
-        let mut hash = Sha256::new();
-        std::io::copy(&mut (&mut file).take(done), &mut hash)?;
-        file.seek(SeekFrom::Start(done))?;
-        Ok(Self { file, hash, unsynced: false })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.hash.update(bytes);
-        self.unsynced = true;
-        Ok(())
-    }
+/// Whether its observers are told that a file has moved from so many bytes to so many.
+pub(super) fn is_told(before: u64, done: u64) -> bool {
+    done / PROGRESS_STEP > before / PROGRESS_STEP
 }
 
 /// The `n`-th piece of a file of `size` bytes.

@@ -44,7 +44,13 @@ impl Core {
         });
         let handled = match opened {
             Ok(Some((epoch, number, plaintext))) => {
-                talk.delivery.handle_frame(epoch, number, &plaintext, steady)
+                let handle = |talk: &mut Talk| talk.delivery.handle_frame(epoch, number, &plaintext, steady);
+                match handle(talk) {
+                    Handled::Early(stream) if self.admit_file(&id, stream)? => {
+                        self.lines.talks.get_mut(&id).map_or(Handled::Early(stream), handle)
+                    }
+                    handled => handled,
+                }
             }
             Ok(None) => Handled::Dropped("there is no key for its epoch"),
             Err(error) => {
@@ -55,6 +61,7 @@ impl Core {
         match handled {
             Handled::Taken => self.board.handle_heard(&id),
             Handled::Dropped(why) => tracing::trace!(call = %id, event = %frame.id, why, "frame dropped"),
+            Handled::Early(stream) => tracing::trace!(call = %id, event = %frame.id, stream, "frame dropped"),
             Handled::Malformed(why) => {
                 tracing::debug!(call = %id, event = %frame.id, %why, "frame not taken")
             }

@@ -17,8 +17,10 @@
 //! | wraps that wait to be opened | yes | not marked as seen: the relay hands them out again |
 //!
 //! Rooms: `signals` (out and in), `wraps` (what waits to be opened), `talks` (calls' conversations and what comes of
-//! them), `frames` (theirs, in and out), `files`, `mail`, `peers` (who speaks what, and where they read their wraps).
+//! them), `frames` (theirs, in and out), `files`, `arrivals` (files of the peer), `mail`, `peers` (who speaks what, and
+//! where they read their wraps).
 
+mod arrivals;
 mod files;
 mod frames;
 mod mail;
@@ -37,7 +39,7 @@ use tokio::time::Instant;
 pub(super) use self::files::FILE_LIMIT;
 pub(super) use self::peers::{Dialect, nowhere};
 
-use self::files::Arrival;
+use self::arrivals::Arrival;
 use self::peers::Lookup;
 use self::signals::{Answered, Pending};
 use self::talks::Talk;

@@ -85,7 +85,7 @@ impl Delivery {
         }
     }
 
-    /// Takes chunks on this stream from now on: before the offer that named it is accepted.
+    /// Opens the stream of a file: before the offer that named it is accepted. Its frames are taken after [`Self::admit`].
     ///
     /// # Errors
     /// [`Refused`]; nothing has changed then.
@@ -100,6 +100,11 @@ impl Delivery {
         self.incoming.open(stream, 1);
         self.persist(Change::OpenIncoming(stream));
         Ok(())
+    }
+
+    /// There is a place for the chunks of this stream: its frames are taken from now on.
+    pub fn admit(&mut self, stream: u32) {
+        self.incoming.admit(stream);
     }
 
     /// A file of the peer is through, or not wanted: what still comes on its stream is dropped.

@@ -23,6 +23,8 @@ struct Stream {
     /// Entries from there on.
     held: BTreeMap<u64, Entry>,
     cost: u64,
+    /// There is a place for what comes; a file's has to be made first.
+    ready: bool,
 }
 
 /// All streams of the peer that are open.
@@ -78,7 +80,20 @@ impl Incoming {
     // ---- changes ----
 
     pub(super) fn open(&mut self, stream: u32, next: u64) {
-        self.streams.insert(stream, Stream { next, held: BTreeMap::new(), cost: 0 });
+        let ready = stream < FIRST_FILE;
+        self.streams.insert(stream, Stream { next, held: BTreeMap::new(), cost: 0, ready });
+    }
+
+    pub(super) fn admit(&mut self, stream: u32) {
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.ready = true;
+        }
+    }
+
+    /// The stream of a piece of a file that there is no place for yet.
+    pub(super) fn unready(&self, entries: &[Entry]) -> Option<u32> {
+        let waits = |stream: &u32| self.streams.get(stream).is_some_and(|state| !state.ready);
+        entries.iter().map(|entry| entry.stream).find(waits)
     }
 
     pub(super) fn close(&mut self, stream: u32) -> bool {

@@ -195,6 +195,9 @@ impl Delivery {
             Ok(batch) => batch,
             Err(malformed) => return Handled::Malformed(malformed),
         };
+        if let Some(stream) = self.incoming.unready(&entries) {
+            return Handled::Early(stream);
+        }
         if let Err(why) = self.incoming.check(&entries) {
             return Handled::Dropped(why);
         }

@@ -181,6 +181,9 @@ pub enum Handled {
     Taken,
     /// It changes nothing, for this reason. Worth a DEBUG line.
     Dropped(&'static str),
+    /// It carries a piece of a file, and the stream was not admitted since the start or [`Delivery::reload`]. It is as good
+    /// as lost, unless it is handled again after [`Delivery::admit`].
+    Early(u32),
     /// The peer wrote something that is not this dialect.
     Malformed(Malformed),
 }

@@ -51,6 +51,7 @@ proptest! {
         let mut disk = Saved::default();
         alice.machine.open_outgoing().unwrap();
         alice.machine.open_incoming(2).unwrap();
+        alice.machine.admit(2);
         for (number_of_ours, (epoch, number, batch, pause)) in (1..).zip(frames) {
             _ = alice.machine.say(id(number_of_ours), &Content::Text("to be acknowledged".into()), None);
             let plaintext = frame::pad(&batch.encode()).unwrap();

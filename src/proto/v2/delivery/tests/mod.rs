@@ -249,9 +249,20 @@ impl World {
             } else if network == Some(next) {
                 let Some((_, UnderWay { to, generation, frame })) = self.network.pop_first() else { break };
                 if self.sides[to].generation == generation {
+                    // In bad weather, what a file is written to cannot be opened now and then.
+                    let has_place = self.weather.dropped == 0 || self.dice.below(4) > 0;
                     self.input(to, |machine, now| {
                         assert_eq!(machine.receive_epoch(frame.epoch as u8), Some(frame.epoch));
-                        let handled = machine.handle_frame(frame.epoch, frame.number, &frame.plaintext, now);
+                        let mut handle = |machine: &mut Delivery| {
+                            machine.handle_frame(frame.epoch, frame.number, &frame.plaintext, now)
+                        };
+                        let mut handled = handle(machine);
+                        if let Handled::Early(stream) = handled
+                            && has_place
+                        {
+                            machine.admit(stream);
+                            handled = handle(machine);
+                        }
                         assert!(!matches!(handled, Handled::Malformed(_)), "{handled:?}");
                     });
                 }

@@ -451,6 +451,26 @@ fn chunks_on_a_stream_that_is_not_open_are_acknowledged_and_dropped() {
 }
 
 #[test]
+fn chunks_that_have_no_place_yet_are_as_good_as_lost() {
+    let mut bob = Alone::new();
+    bob.machine.open_incoming(5).unwrap();
+    bob.drain();
+    let chunk = carrying(&[Entry { stream: 5, seq: 1, kind: Kind::Chunk, id: id(9), body: vec![1] }]);
+    assert_eq!(bob.receive(0, chunk.clone()), Handled::Early(5));
+    assert_eq!((bob.drain(), bob.frame()), (vec![], None), "nothing is acknowledged");
+    bob.machine.admit(5);
+    assert_eq!(
+        bob.receive(0, chunk.clone()),
+        Handled::Taken,
+        "the same frame, not a number that was seen before"
+    );
+    let saved = bob.machine.saved();
+    bob.machine.reload(&saved, bob.now);
+    let next = carrying(&[Entry { stream: 5, seq: 2, kind: Kind::Chunk, id: id(9), body: vec![2] }]);
+    assert_eq!(bob.receive(1, next), Handled::Early(5), "what was open is not open after a batch was lost");
+}
+
+#[test]
 fn a_type_of_a_later_version_is_acknowledged_and_does_not_stop_the_stream() {
     let mut bob = Alone::new();
     let unknown = Entry { kind: Kind::Other(200), ..peer_text(1) };
