@@ -36,7 +36,8 @@ pub const REQUEST_LIMIT: usize = 8 * 1024 * 1024;
 const REPLY_LIMIT: usize = 256 * 1024 * 1024;
 /// Requests of one connection that wait for their reply; further ones are read when one of these is done.
 pub const IN_FLIGHT_LIMIT: usize = 256;
-/// Connections at once: an agent with its hooks and waits uses a handful.
+/// Connections at once, and at most a quarter of the descriptors that the process may have: an agent with its hooks and
+/// waits uses a handful, and the relays, the database and files need theirs.
 pub const CONNECTIONS_LIMIT: usize = 256;
 /// How long a daemon has to answer `hello` (docs/guarantees.md: a stopped process is noticed in 5 s).
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);

@@ -81,7 +81,8 @@ impl Server {
 }
 
 async fn accept(listener: UnixListener, shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
+    let limit = connections_limit();
+    let places = Arc::new(Semaphore::new(limit));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -110,7 +111,7 @@ async fn accept(listener: UnixListener, shared: Arc<Shared>, mut closing: watch:
                 });
             }
             Err(_) => {
-                tracing::warn!(limit = CONNECTIONS_LIMIT, "too many connections");
+                tracing::warn!(limit, "too many connections");
                 // The buffer of a new socket takes a line; if not, the client sees the end of the stream.
                 let _ = stream.try_write(&wire::refusal_line("too many connections to this daemon"));
             }
@@ -120,6 +121,11 @@ async fn accept(listener: UnixListener, shared: Arc<Shared>, mut closing: watch:
     let all = async { while connections.join_next().await.is_some() {} };
     // Each connection bounds itself; what is left after twice that time is aborted with the set.
     let _ = tokio::time::timeout(2 * CLOSE_TIMEOUT, all).await;
+}
+
+fn connections_limit() -> usize {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    descriptors.map_or(CONNECTIONS_LIMIT, |most| CONNECTIONS_LIMIT.min((most / 4).max(1) as usize))
 }
 
 /// The folder keeps other users out; this holds even where somebody opened it.
