@@ -27,11 +27,25 @@ TEXTS = 50
 RING_TIME_S = 5
 # Of a transfer that was interrupted, with what it takes to notice and to begin again.
 TRANSFER_S = 120.0
+# A peer is away after 180 s of silence.
+AWAY_S = 240.0
 
 
 def live(home: Home) -> list[Json]:
     calls: list[Json] = home.ok("status")["calls"]
     return calls
+
+
+def journal(home: Home, *kinds: str) -> list[str]:
+    """What the journal has of these kinds."""
+    found: list[str] = []
+    cursor = "0"
+    while True:
+        outcome = home.run("wait", "--timeout", "1", "--after", cursor, "--for", ",".join(kinds))
+        if outcome.out["event"] is None:
+            return found
+        found.append(outcome.out["event"]["kind"])
+        cursor = str(outcome.out["cursor"])
 
 
 def the_only_call(home: Home) -> str:
@@ -311,6 +325,27 @@ def test_what_was_said_before_the_end_arrives_before_the_end(
     assert seen[-1]["call_state"]["end_reason"] == "completed"
     wait_until(lambda: not live(alice), "alice's call to be over")
     assert {message["state"] for message in alice.messages(here)} <= {"delivered", "read"}
+
+
+@pytest.mark.soak
+def test_a_peer_that_is_silent_for_minutes_is_away_and_then_back(agents: Agents) -> None:
+    alice, bob = agents
+    here, there = connect(alice, bob)
+    talk_both_ways(alice, bob, here, there, "before")
+    pid = bob.daemon_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        alice.event("peer.away", call=here, timeout=AWAY_S)
+        assert [call["state"] for call in live(alice)] == ["connected"]
+        assert alice.ok("send", "while you were away", "--call", here)["state"] == "queued"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    alice.event("peer.back", call=here, timeout=30)
+    wait_until(lambda: "while you were away" in bob.texts(there, "peer"), "what was said meanwhile to arrive")
+    talk_both_ways(alice, bob, here, there, "after")
+    assert bob.texts(there, "peer") == ["before, from one", "while you were away", "after, from one"]
+    # Told once, not with every frame that is missing.
+    assert journal(alice, "peer.away", "peer.back") == ["peer.away", "peer.back"]
 
 
 def test_a_message_is_read_when_it_was_printed_and_not_when_it_was_looked_at(agents: Agents) -> None:
