@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from parts.engine import Engine
+from parts.engine import Engine, Refused
 from parts.exchange import FULL, Exchange, Plan, Side, exchange
 from parts.fixtures import NewHome
 from parts.home import Home
@@ -322,6 +322,37 @@ def test_an_error_of_the_disk_at_the_k_th_sync_loses_nothing(
         assert "EIO" in said
         assert "INJECTED" in said
         assert it.bob.refused.get("io-error", 0) <= 1
+
+
+def test_what_was_refused_because_its_sync_failed_does_not_come_back_with_a_crash(
+    three_relays: list[str], new_home: NewHome, tmp_path: Path, strace: str
+) -> None:
+    alice, bob = meet(new_home, three_relays)
+    outgoing, _ = connect(alice, bob)
+    # Nothing but what is accepted is to be synced.
+    bob.kill_daemon()
+    pid = alice.daemon_pid()
+    engine = Engine(alice)
+    accepted: list[str] = []
+    refused: str | None = None
+    while refused is None:
+        words = [strace, "-f", "-qq", "-o", os.devnull, "-e", f"trace={SYNCS}"]
+        inject = ["-e", f"inject={SYNCS}:error=EIO:when=1", "-p", str(pid)]
+        process = start([*words, *inject], folder=tmp_path, environment=os.environ)
+        try:
+            wait_until(lambda: is_traced(pid), "strace to be attached")
+            text = f"number {len(accepted)}"
+            engine.ask("send", text=text, call=outgoing)
+            # The error met something else.
+            accepted.append(text)
+        except Refused as refusal:
+            refused = refusal.code
+        finally:
+            end(process)
+    alice.kill_daemon()
+    engine.close()
+    assert refused == "io-error"
+    assert alice.texts(outgoing, "me") == accepted
 
 
 @pytest.mark.parametrize("home_is", ["new", "in use"])
