@@ -253,7 +253,7 @@ impl World {
                     let has_place = self.weather.dropped == 0 || self.dice.below(4) > 0;
                     self.input(to, |machine, now| {
                         assert_eq!(machine.receive_epoch(frame.epoch as u8), Some(frame.epoch));
-                        let mut handle = |machine: &mut Delivery| {
+                        let handle = |machine: &mut Delivery| {
                             machine.handle_frame(frame.epoch, frame.number, &frame.plaintext, now)
                         };
                         let mut handled = handle(machine);
