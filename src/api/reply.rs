@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::command::Command;
 use super::event::Event;
-use super::types::{AgentEntry, Call, Contact, Message, RelayStatus, Ticket, Transcript};
+use super::types::{AgentEntry, Call, Channel, Contact, Message, RelayStatus, Ticket, Transcript};
 use super::{Error, Time};
 use crate::proto::PublicKey;
 
@@ -65,6 +65,9 @@ pub struct Status {
     pub unread: u64,
     /// What waits to leave.
     pub outbox: OutboxCount,
+    /// The ways to the owner, in the order in which they are tried: whether each could be used now, and what became of
+    /// the last question since this process began.
+    pub owner: Vec<Channel>,
 }
 
 /// Reply to `list`.

@@ -24,6 +24,7 @@ mod book;
 mod clock;
 mod commands;
 mod core;
+mod earlier;
 mod effects;
 mod files;
 mod handle;

@@ -21,6 +21,7 @@
 
 mod dumps;
 mod folder;
+mod health;
 pub mod identity;
 mod lock;
 mod private;

@@ -239,5 +239,6 @@ pub fn idle() -> Status {
         calls: Vec::new(),
         unread: 0,
         outbox: OutboxCount { queued: 0, failed: 0 },
+        owner: Vec::new(),
     }
 }

@@ -51,6 +51,11 @@ impl Core {
             }
             found => found?,
         };
+        let found = match self.current_key(&found.key, attempt)? {
+            Err(until) => return Ok(Answer::Wait { until, topic: Topic::Relays }),
+            Ok(key) if key == found.key => found,
+            Ok(key) => self.found(key, attempt.now),
+        };
         if found.key == self.me.key {
             let hint = "call another agent: p2p-comm list";
             return Err(Error::new(ErrorKind::InvalidValue, "this is your own agent", hint).into());
