@@ -97,6 +97,8 @@ class Message:
     sender: Sender = field(metadata={JSON_NAME: "from"})
     peer: str
     """Public key of the other end, whoever spoke."""
+    tier: Tier = "stranger"
+    """How far that key is trusted."""
     kind: MessageKind
     text: str
     file: File | None = None
@@ -208,6 +210,10 @@ class Contact:
     blocked: bool = False
     allow_legacy: bool = False
     """May be called on legacy although it has shown v2."""
+    relays: tuple[str, ...] = ()
+    """Where it reads its mail, as it said last."""
+    reachable: bool | None = None
+    """Whether there is a relay that both sides may use, as far as is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +289,8 @@ class Status:
     """Live ones, newest first."""
     unread: int
     outbox: OutboxCount
+    owner: tuple[Channel, ...] = ()
+    """The ways to the owner: whether each could be used now, and what became of the last question."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,7 +66,8 @@ pub struct Status {
     /// What waits to leave.
     pub outbox: OutboxCount,
     /// The ways to the owner, in the order in which they are tried: whether each could be used now, and what became of
-    /// the last question since this process began.
+    /// the last question since this process began. A daemon of an older version does not say.
+    #[serde(default)]
     pub owner: Vec<Channel>,
 }
 

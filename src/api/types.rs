@@ -252,7 +252,9 @@ pub struct Contact {
     /// May be called on legacy although it has shown v2.
     pub allow_legacy: bool,
     /// Where it reads its mail, as it said last.
+    #[serde(default)]
     pub relays: Vec<String>,
     /// Whether there is a relay that both sides may use, as far as is known.
+    #[serde(default)]
     pub reachable: Option<bool>,
 }

@@ -117,6 +117,9 @@ fn flaw(relay: &RelayStatus) -> Option<&'static str> {
 /// Whether those whom the user knows can be reached, and who else goes by their names.
 pub(super) fn contacts(contacts: &[Contact], online: &[AgentEntry], relays: &[String]) -> Vec<Check> {
     let mut checks = Vec::new();
+    let is_blocked = |agent: &AgentEntry| {
+        contacts.iter().any(|contact| contact.blocked && contact.pubkey == agent.pubkey)
+    };
     for contact in contacts.iter().filter(|contact| !contact.blocked) {
         let label = if contact.name.is_empty() { contact.agent_id.as_ref() } else { Some(&contact.name) };
         let Some(label) = label else { continue };
@@ -131,7 +134,9 @@ pub(super) fn contacts(contacts: &[Contact], online: &[AgentEntry], relays: &[St
             ));
         }
         let claims = |agent: &&AgentEntry| {
-            contact.agent_id.as_ref() == Some(&agent.id) && agent.pubkey != contact.pubkey
+            contact.agent_id.as_ref() == Some(&agent.id)
+                && agent.pubkey != contact.pubkey
+                && !is_blocked(agent)
         };
         for other in online.iter().filter(claims) {
             checks.push(Check::ill(

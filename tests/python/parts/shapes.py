@@ -94,6 +94,7 @@ MESSAGE = {
     "call": (str, None),
     "from": {"me", "peer", "owner"},
     "peer": key,
+    "tier": {"contact", "known", "stranger"},
     "kind": {"text", "file", "escalation", "system"},
     "text": str,
     "file": ({"name": str, "size": int, "mime": str, "sha256": key, "path": (str, None)}, None),
@@ -137,6 +138,7 @@ STATUS = {
     "calls": [CALL],
     "unread": int,
     "outbox": {"queued": int, "failed": int},
+    "owner": [{"channel": str, "ok": bool, "error": (str, None)}],
 }
 LIST = {
     "agents": [
@@ -180,6 +182,8 @@ CONTACTS = {
             "tier": {"contact", "known", "stranger"},
             "blocked": bool,
             "allow_legacy": bool,
+            "relays": [str],
+            "reachable": (bool, None),
         }
     ]
 }
