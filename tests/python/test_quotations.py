@@ -9,6 +9,7 @@ import re
 import time
 import unicodedata
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,6 @@ from p2p_comm.events import call_event
 from p2p_comm.models import CallInfo, Contact, Event, Inbox, Message, Peer, Transcript
 from parts.bare_client import connected
 from parts.engine import Engine
-from parts.fixtures import NewHome
 from parts.home import Home
 from parts.hostile import raw_in
 from parts.legacy import LegacyPeer, legacy_peer
@@ -62,13 +62,21 @@ class Told:
         return place(name)
 
 
-@pytest.fixture
-def told(relay_url: str, new_home: NewHome, tmp_path: Any) -> Iterator[Told]:
+@pytest.fixture(scope="module")
+def told(relay_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     """Bob, to whom a peer of each dialect and a stranger's presence have said all that they can."""
-    alice, bob = meet(new_home, [relay_url])
-    told = Told(bob)
-    say_in_v2(told, alice)
-    with legacy_peer(tmp_path / "mallory", relay_url, "mallory") as mallory:
+    folder = tmp_path_factory.mktemp("told")
+    with ExitStack() as after:
+
+        def new_home(label: str, *relay_urls: str, unique: bool = True, **environment: str) -> Home:
+            home = Home(folder / label, label, list(relay_urls), environment)
+            after.callback(home.clear)
+            return home
+
+        alice, bob = meet(new_home, [relay_url])
+        told = Told(bob)
+        say_in_v2(told, alice)
+        mallory = after.enter_context(legacy_peer(folder / "mallory", relay_url, "mallory"))
         say_in_legacy(told, mallory, bob.ok("status")["agent"]["pubkey"])
         announce(told, relay_url)
         yield told

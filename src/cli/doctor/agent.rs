@@ -117,9 +117,8 @@ fn flaw(relay: &RelayStatus) -> Option<&'static str> {
 /// Whether those whom the user knows can be reached, and who else goes by their names.
 pub(super) fn contacts(contacts: &[Contact], online: &[AgentEntry], relays: &[String]) -> Vec<Check> {
     let mut checks = Vec::new();
-    let is_blocked = |agent: &AgentEntry| {
-        contacts.iter().any(|contact| contact.blocked && contact.pubkey == agent.pubkey)
-    };
+    let is_blocked =
+        |agent: &AgentEntry| contacts.iter().any(|contact| contact.blocked && contact.pubkey == agent.pubkey);
     for contact in contacts.iter().filter(|contact| !contact.blocked) {
         let label = if contact.name.is_empty() { contact.agent_id.as_ref() } else { Some(&contact.name) };
         let Some(label) = label else { continue };

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::super::clock::{fresh, fresh_room};
 use super::super::core::{Answer, Attempt, Core, Fault, Topic};
 use super::super::v2::{Dialect, nowhere};
@@ -112,11 +114,16 @@ impl Core {
         attempt: Attempt,
         give_up: impl FnOnce() -> Error,
     ) -> Result<Answer, Fault> {
-        let until = self.started + PATIENCE;
-        if attempt.last || until <= tokio::time::Instant::now() {
-            return Err(give_up().into());
+        match self.patience(attempt) {
+            Some(until) => Ok(Answer::Wait { until, topic: Topic::Relays }),
+            None => Err(give_up().into()),
         }
-        Ok(Answer::Wait { until, topic: Topic::Relays })
+    }
+
+    /// Until when a command that needs a relay still waits for the first one.
+    pub(in super::super) fn patience(&self, attempt: Attempt) -> Option<Instant> {
+        let until = self.started + PATIENCE;
+        (!attempt.last && until > Instant::now()).then_some(until)
     }
 
     pub(in super::super) fn await_call(

@@ -113,6 +113,12 @@ impl Core {
         attempt: Attempt,
     ) -> Result<Result<PublicKey, Instant>, store::Error> {
         let mut way = vec![*key];
+        if !self.is_connected()
+            && self.directory.get(key, attempt.now).is_none()
+            && let Some(until) = self.patience(attempt)
+        {
+            return Ok(Err(until));
+        }
         while let Some(last) = way.last().copied()
             && way.len() <= ROTATIONS_LIMIT
             && self.is_connected()
