@@ -16,6 +16,7 @@ __all__ = [
     "AgentSelf",
     "CallInfo",
     "Channel",
+    "Code",
     "Contact",
     "DaemonInfo",
     "Decision",
@@ -229,12 +230,24 @@ class AgentSelf:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """A file with code: the program, or the extension module."""
+
+    file: Path
+    modified: datetime
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonInfo:
     """The process that runs the engine: this one, or the daemon."""
 
     version: str
     pid: int
     uptime_s: float
+    code: Code | None = None
+    """The file that it runs, as it was at the start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

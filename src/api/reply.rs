@@ -35,6 +35,20 @@ pub struct DaemonInfo {
     pub pid: u32,
     /// Seconds since its start.
     pub uptime_s: f64,
+    /// The file that it runs, as it was at the start; none where the system does not say.
+    #[serde(default)]
+    pub code: Option<Code>,
+}
+
+/// A file with code: the program, or the extension module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Code {
+    /// Its path.
+    pub file: String,
+    /// When it was changed last.
+    pub modified: Time,
+    /// Bytes.
+    pub size: u64,
 }
 
 /// How many messages wait for a relay, and how many failed.

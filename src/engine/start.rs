@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::book::Book;
 use super::clock;
+use super::code;
 use super::core::{Core, Inputs, Parts, told};
 use super::earlier::{self, Earlier, grace_left};
 use super::handle::Handle;
@@ -59,6 +60,8 @@ impl Engine {
     /// `version-mismatch`, `invalid-value`.
     pub fn start(options: Options) -> Result<Self, Error> {
         let Options { home, mut settings } = options;
+        // While it is still the one that was loaded.
+        code::running();
         let (identity, rotations) = keys::open_or_create(&home)?;
         let key = identity.public_key();
         let agent_id =

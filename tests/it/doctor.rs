@@ -1,10 +1,13 @@
 //! `doctor` before daemons that nobody can have for real within a test: of another version, with a clock that is off.
 
+use std::fs;
+use std::process::Command as Process;
+
 use p2p_comm::api::{Command, Contacts, Error, ErrorKind, RelayAuth, RelayStatus, Status};
 use serde_json::Value;
 
 use crate::sample;
-use crate::support::{Answer, FakeDaemon, NO_RELAY, TestHome, idle};
+use crate::support::{Answer, FakeDaemon, NO_RELAY, PROGRAM, TestHome, idle, outcome};
 
 /// Answers as a daemon does that is in this state.
 fn in_state(status: Status) -> impl Fn(&Command) -> Answer + Send + 'static {
@@ -79,4 +82,32 @@ fn a_relay_that_knows_no_stranger_is_named_with_the_command_that_does_without_it
     let (name, detail, hint) = ill(&home);
     assert!(name.contains(NO_RELAY) && detail.contains("authentication refused"), "{name}: {detail}");
     assert!(hint.contains("p2p-comm config set relays wss://"), "{hint}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_daemon_whose_program_was_replaced_is_named_until_it_is_started_anew() {
+    let home = TestHome::new();
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("p2p-comm");
+    fs::copy(PROGRAM, &program).unwrap();
+    let run = |words: &[&str]| {
+        let mut process = Process::new(&program);
+        process.args(words).env_clear().env("P2P_COMM_HOME", home.path()).env("P2P_NOSTR_RELAYS", NO_RELAY);
+        outcome(process.output().unwrap())
+    };
+    let daemon = || {
+        let found = run(&["doctor", "--json"]).json();
+        found["checks"].as_array().unwrap().iter().find(|check| check["name"] == "daemon").unwrap().clone()
+    };
+    assert_eq!(daemon()["ok"], true);
+    let other = folder.path().join("other");
+    fs::copy(PROGRAM, &other).unwrap();
+    fs::rename(other, &program).unwrap();
+    let stale = daemon();
+    assert_eq!(stale["ok"], false, "{stale}");
+    assert!(stale["detail"].as_str().unwrap().contains("was replaced"), "{stale}");
+    assert!(stale["hint"].as_str().unwrap().starts_with("p2p-comm daemon stop"), "{stale}");
+    assert_eq!(run(&["daemon", "stop"]).exit, 0);
+    assert_eq!(daemon()["ok"], true);
 }

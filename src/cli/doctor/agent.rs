@@ -1,7 +1,7 @@
 //! What only the daemon knows: clock, relays, the ways to contacts and to the owner.
 
 use super::Check;
-use crate::api::{AgentEntry, Channel, Contact, RelayAuth, RelayStatus, SessionLink, Status};
+use crate::api::{AgentEntry, Channel, Code, Contact, RelayAuth, RelayStatus, SessionLink, Status};
 use crate::home::Settings;
 use crate::home::settings::DEFAULT_RELAYS;
 use crate::proto::text::quote;
@@ -9,13 +9,17 @@ use crate::proto::text::quote;
 /// From this many seconds on, relays and peers begin to refuse what we sign (docs/protocol.md, section 4).
 const CLOCK_OFF_S: f64 = 20.0;
 
-pub(super) fn daemon(status: &Status, configured: &Settings) -> Check {
+/// `code` is the file that this command runs.
+pub(super) fn daemon(status: &Status, configured: &Settings, code: Option<&Code>) -> Check {
     let daemon = &status.daemon;
     let detail = format!("version {}, pid {}", daemon.version, daemon.pid);
     let missing =
         configured.relays.iter().find(|url| !status.relays.iter().any(|relay| is_same(&relay.url, url)));
     let other_id = configured.agent_id.as_ref().filter(|id| **id != status.agent.id);
+    let replaced =
+        daemon.code.as_ref().zip(code).is_some_and(|(its, ours)| its.file == ours.file && its != ours);
     let why = match (missing, other_id) {
+        _ if replaced => "its program was replaced since it was started".to_owned(),
         (Some(url), _) => format!("it was started without the relay {}", quote(url)),
         (None, Some(id)) => format!("it was started as {}, not as {}", quote(&status.agent.id), quote(id)),
         (None, None) => return Check::well("daemon", detail),
@@ -89,7 +93,7 @@ fn session_link(session: &SessionLink) -> String {
 }
 
 /// What is wrong with a relay that is not well.
-const OFFLINE: &str = "is this machine online, and the relay up?";
+const OFFLINE: &str = "it cannot be reached: see whether this machine is online";
 const STRANGE: &str = "it does not know this key, and may want it to be registered";
 const REFUSING: &str = "it takes nothing from this key";
 const WORK: &str = "it wants more work for each event than is done";

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::session::{Session, ask};
 use super::{DONE, FAILED, Verdict};
 use crate::api::{AgentList, Command, Contacts, Error, ErrorKind, RelayAuth, RelayStatus, Status};
+use crate::daemon;
 use crate::home::settings;
 use crate::ipc::Client;
 
@@ -115,7 +116,7 @@ async fn examine(session: &Session) -> Vec<Check> {
     };
     match settled(&client).await {
         Ok(status) => {
-            checks.push(agent::daemon(&status, &configured));
+            checks.push(agent::daemon(&status, &configured, daemon::running_code().as_ref()));
             checks.push(machine::socket(&home));
             checks.push(machine::database(&home));
             checks.push(agent::clock(status.clock_offset_s));

@@ -12,6 +12,7 @@ use super::{deadline, is_over};
 use crate::api::{CallReply, EndReply, Error, ErrorKind};
 use crate::proto::call::{Call, Place, Refused};
 use crate::proto::legacy::TOPIC_LIMIT;
+use crate::proto::text::quote;
 use crate::proto::{CallId, CallState, Direction, EndReason, Millis, Protocol};
 use crate::store::StoredCall;
 
@@ -235,7 +236,9 @@ impl Core {
             several => {
                 let list: Vec<String> = several
                     .iter()
-                    .map(|call| format!("{} ({})", call.id, self.peer(&call.peer, &call.agent_id, "").id))
+                    .map(|call| {
+                        format!("{} ({})", call.id, quote(&self.peer(&call.peer, &call.agent_id, "").id))
+                    })
                     .collect();
                 let message = format!("{} calls fit: {}", several.len(), list.join(", "));
                 Err(Error::new(ErrorKind::AmbiguousCall, message, "say which: --call ID").into())

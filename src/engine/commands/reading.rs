@@ -45,6 +45,7 @@ impl Core {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id(),
                 uptime_s: self.started.elapsed().as_secs_f64(),
+                code: super::super::code::running(),
             },
             connected,
             relays,

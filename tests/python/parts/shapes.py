@@ -116,7 +116,12 @@ TRANSCRIPT = {
 RELAY_AUTH = {"none", "required", "done", "failed"}
 STATUS = {
     "agent": {"id": str, "name": str, "pubkey": key, "npub": npub, "capabilities": [str], "home": str},
-    "daemon": {"version": str, "pid": int, "uptime_s": float},
+    "daemon": {
+        "version": str,
+        "pid": int,
+        "uptime_s": float,
+        "code": ({"file": str, "modified": time, "size": int}, None),
+    },
     "relays": [
         {
             "url": str,
