@@ -164,8 +164,8 @@ def test_death_between_any_two_steps_of_a_rotation_loses_no_key(relay_url: str, 
     print(deaths)  # noqa: T201
     assert deaths["before"] >= 4
     assert deaths["after"] >= 1
-    everything = {path.name for path in home.folder.iterdir()}
     rotated = home.ok("identity", "rotate")
     assert Path(rotated["old"]["file"]).exists()
-    # A rotation that was cut off may leave a piece of a file with a name of its own, and nothing else.
-    assert all(name in ("p2p-identity.json", "p2p-comm") or name.startswith(".p2p-identity") for name in everything)
+    # No piece of a key lies about that a killed rotation left.
+    assert {path.name for path in home.folder.iterdir()} == {"p2p-identity.json", "p2p-comm"}
+    assert all(path.suffix == ".json" and path.name[0] != "." for path in (home.state / "earlier-keys").iterdir())
