@@ -1,7 +1,6 @@
 """How values look in a notebook and in Markdown. Whatever a peer wrote is shown as text, and fetches nothing."""
 
 import re
-import unicodedata
 from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -9,26 +8,38 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .models import AgentSelf, CallInfo, Message, Peer, Transcript
 
-_DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that change the direction of what stands around them: a text could forge its frame."""
+_DECEPTIVE = re.compile(
+    "["
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"
+    "\u00ad\u034f\u115f-\u1160\u17b4-\u17b5\u180b-\u180f\u200b-\u200d\u2060-\u2065\u3164\ufeff\uffa0"
+    "\u061c\u200e-\u200f\u202a-\u202e\u2066-\u206f"
+    "\u2028-\u2029"
+    "\ufe00-\ufe0f\ufff0-\ufffb\ufffe-\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "]"
+)
+"""Characters that control a terminal, reorder what stands around them, or hide in it: the list of the command line
+(src/proto/text.rs), but for tabs and line feeds."""
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&:@=])")
 """Every character that CommonMark, or a common extension of it, may take as markup."""
 
 
 def visible(text: str) -> str:
-    """Replaces control characters and direction marks by their escapes; line feeds and tabs stay."""
-    return "".join(
-        character
-        if character in "\n\t" or (unicodedata.category(character) != "Cc" and character not in _DIRECTION_MARKS)
-        else character.encode("unicode_escape").decode()
-        for character in text.replace("\r\n", "\n")
-    )
+    """Replaces what controls, reorders or hides by its escape; line feeds and tabs stay."""
+    return _DECEPTIVE.sub(lambda found: found[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
 
 
 def line(text: str) -> str:
     """A text on one line."""
     return visible(" ".join(text.split()))
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "«": "\\u00ab", "»": "\\u00bb"})
+
+
+def quote(text: str) -> str:
+    """A text of somebody else on one line, in the marks of the command line, which it cannot leave."""
+    return f"«{visible(text.translate(_ESCAPES))}»"
 
 
 def bundle(value: Any, html: str) -> dict[str, str]:
@@ -81,7 +92,8 @@ def transcript(transcript: "Transcript") -> str:
         "ended": _clock(transcript.ended_at) if transcript.ended_at else "not yet",
     }
     messages = "".join(
-        f"<dt>{_html(_speaker(message))}, {_clock(message.at)}{_html(_mark(message))}</dt>"
+        f"<dt>{_html(_speaker(message))}, {_clock(message.at)}{_html(_mark(message))}, "
+        f"message {escape(message.message)}</dt>"
         f'<dd style="white-space: pre-wrap">{_html(_words(message))}</dd>'
         for message in transcript.messages
     )
@@ -105,12 +117,18 @@ def transcript_markdown(transcript: "Transcript") -> str:
     for message in transcript.messages:
         speaker = _markdown(line(_speaker(message)))
         quoted = "\n".join(f"> {_markdown(text)}  " for text in visible(_words(message)).splitlines() or [""])
-        parts += [f"**{speaker}**, {_clock(message.at)}{_mark(message)}", quoted]
+        parts += [f"**{speaker}**, {_clock(message.at)}{_mark(message)}, message {message.message}", quoted]
     return "\n\n".join(parts) + "\n"
 
 
 def _speaker(message: "Message") -> str:
-    return "my owner" if message.sender == "owner" else message.sender
+    match message.sender:
+        case "owner":
+            return "my owner"
+        case "peer":
+            return f"peer ({message.tier})"
+        case "me":
+            return "me"
 
 
 def _words(message: "Message") -> str:

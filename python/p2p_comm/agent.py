@@ -212,18 +212,18 @@ class Agent:
         """The call that came of a ring, or what stands in its way."""
         if info.state == "ringing":
             await self.end(call=info.call)
-            raise CallTimeout("no-answer", f"{info.peer.id} did not answer in time", "")
+            raise CallTimeout("no-answer", f"{_show.quote(info.peer.id)} did not answer in time", "")
         if info.connected_at is not None:
             return Call(self._session, info)
         self._session.opened.discard(info.call)
-        words = f": {info.reason}" if info.reason else ""
+        words = f": {_show.quote(info.reason)}" if info.reason else ""
         match info.end_reason:
             case "rejected":
-                raise CallRejected("rejected", f"{info.peer.id} declined the call{words}")
+                raise CallRejected("rejected", f"{_show.quote(info.peer.id)} declined the call{words}")
             case "busy":
-                raise CallBusy("peer-busy", f"{info.peer.id} is busy{words}", "call again later")
+                raise CallBusy("peer-busy", f"{_show.quote(info.peer.id)} is busy{words}", "call again later")
             case "no-answer":
-                raise CallTimeout("no-answer", f"{info.peer.id} did not answer", "")
+                raise CallTimeout("no-answer", f"{_show.quote(info.peer.id)} did not answer", "")
             case "failed":
                 raise Unavailable("relays-unreachable", f"the call could not be placed{words}", "")
             case reason:

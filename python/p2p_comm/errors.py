@@ -19,6 +19,8 @@ P2PError                  everything below; `kind` is the stable code, the same 
 
 from typing import Final
 
+from ._show import visible
+
 __all__ = [
     "AgentNotFound",
     "CallBusy",
@@ -52,7 +54,9 @@ class P2PError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+        # A traceback ends on a terminal, and a message may quote what a peer said.
+        said = visible(self.message)
+        return f"{said}\nhint: {visible(self.hint)}" if self.hint else said
 
 
 class CallError(P2PError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TypeAlias
 
-from .models import CallInfo, Decision, EndReason, Event, File, Message, Sender
+from .models import CallInfo, Decision, EndReason, Event, File, Message, Sender, Tier
 
 __all__ = [
     "Away",
@@ -29,6 +29,10 @@ class ReceivedFile(File):
     message: str
     call: str | None
     sender: Sender
+    peer: str
+    """Public key of the other end, whoever sent it."""
+    tier: Tier
+    """How far that key is trusted."""
     at: datetime
 
 
@@ -38,6 +42,9 @@ class Escalation:
 
     question: str
     message: str
+    peer: str
+    """Whose question it is: the public key."""
+    tier: Tier
     call: str | None
     at: datetime
 
@@ -83,6 +90,9 @@ class Ended:
     reason: EndReason
     words: str | None
     """What whoever ended it said."""
+    peer: str
+    """Public key of the other end."""
+    tier: Tier
     call: str
     at: datetime
 
@@ -118,7 +128,8 @@ def call_event(event: Event) -> CallEvent | None:
         return None
     if event.kind in ("call.rejected", "call.missed", "call.ended"):
         reason = call.end_reason or "completed"
-        return Ended(reason=reason, words=call.reason, call=call.call, at=event.at)
+        peer, tier = call.peer.pubkey, call.peer.tier or "stranger"
+        return Ended(reason=reason, words=call.reason, peer=peer, tier=tier, call=call.call, at=event.at)
     return _about_peer(event, call)
 
 
@@ -126,11 +137,24 @@ def _about_message(event: Event, message: Message) -> CallEvent:
     if event.kind in ("message.failed", "file.failed"):
         return Failed(message=message, reason=message.reason, call=message.call, at=event.at)
     if event.kind == "escalation.received":
-        return Escalation(question=message.text, message=message.message, call=message.call, at=message.at)
+        return Escalation(
+            question=message.text,
+            message=message.message,
+            peer=message.peer,
+            tier=message.tier,
+            call=message.call,
+            at=message.at,
+        )
     if message.file is not None:
         described = {field.name: getattr(message.file, field.name) for field in fields(File)}
         return ReceivedFile(
-            **described, message=message.message, call=message.call, sender=message.sender, at=message.at
+            **described,
+            message=message.message,
+            call=message.call,
+            sender=message.sender,
+            peer=message.peer,
+            tier=message.tier,
+            at=message.at,
         )
     return message
 

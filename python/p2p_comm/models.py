@@ -16,6 +16,7 @@ __all__ = [
     "AgentSelf",
     "CallInfo",
     "Channel",
+    "Code",
     "Contact",
     "DaemonInfo",
     "Decision",
@@ -97,6 +98,8 @@ class Message:
     sender: Sender = field(metadata={JSON_NAME: "from"})
     peer: str
     """Public key of the other end, whoever spoke."""
+    tier: Tier = "stranger"
+    """How far that key is trusted."""
     kind: MessageKind
     text: str
     file: File | None = None
@@ -208,6 +211,10 @@ class Contact:
     blocked: bool = False
     allow_legacy: bool = False
     """May be called on legacy although it has shown v2."""
+    relays: tuple[str, ...] = ()
+    """Where it reads its mail, as it said last."""
+    reachable: bool | None = None
+    """Whether there is a relay that both sides may use, as far as is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,12 +230,24 @@ class AgentSelf:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """A file with code: the program, or the extension module."""
+
+    file: Path
+    modified: datetime
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonInfo:
     """The process that runs the engine: this one, or the daemon."""
 
     version: str
     pid: int
     uptime_s: float
+    code: Code | None = None
+    """The file that it runs, as it was at the start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +302,8 @@ class Status:
     """Live ones, newest first."""
     unread: int
     outbox: OutboxCount
+    owner: tuple[Channel, ...] = ()
+    """The ways to the owner: whether each could be used now, and what became of the last question."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

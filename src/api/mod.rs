@@ -15,7 +15,7 @@ pub use command::{Command, ContactEdit, DEFAULT_CONSUMER};
 pub use error::{Error, ErrorKind};
 pub use event::{Event, KeyChanged, Progress, RelayNote};
 pub use reply::{
-    AgentList, AgentSelf, CallReply, Calls, Contacts, DaemonInfo, Done, EndReply, Inbox, MessageReply,
+    AgentList, AgentSelf, CallReply, Calls, Code, Contacts, DaemonInfo, Done, EndReply, Inbox, MessageReply,
     Messages, OutboxCount, Reply, Status, TicketReply, WaitReply,
 };
 pub use time::Time;

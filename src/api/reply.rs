@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::command::Command;
 use super::event::Event;
-use super::types::{AgentEntry, Call, Contact, Message, RelayStatus, Ticket, Transcript};
+use super::types::{AgentEntry, Call, Channel, Contact, Message, RelayStatus, Ticket, Transcript};
 use super::{Error, Time};
 use crate::proto::PublicKey;
 
@@ -35,6 +35,20 @@ pub struct DaemonInfo {
     pub pid: u32,
     /// Seconds since its start.
     pub uptime_s: f64,
+    /// The file that it runs, as it was at the start; none where the system does not say.
+    #[serde(default)]
+    pub code: Option<Code>,
+}
+
+/// A file with code: the program, or the extension module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Code {
+    /// Its path.
+    pub file: String,
+    /// When it was changed last.
+    pub modified: Time,
+    /// Bytes.
+    pub size: u64,
 }
 
 /// How many messages wait for a relay, and how many failed.
@@ -65,6 +79,10 @@ pub struct Status {
     pub unread: u64,
     /// What waits to leave.
     pub outbox: OutboxCount,
+    /// The ways to the owner, in the order in which they are tried: whether each could be used now, and what became of
+    /// the last question since this process began. A daemon of an older version does not say.
+    #[serde(default)]
+    pub owner: Vec<Channel>,
 }
 
 /// Reply to `list`.

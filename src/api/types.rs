@@ -80,6 +80,9 @@ pub struct Message {
     pub from: Sender,
     /// The other end of the conversation, whoever spoke.
     pub peer: PublicKey,
+    /// How far it is trusted now.
+    #[serde(default = "nobody_we_know")]
+    pub tier: Tier,
     /// What it is.
     pub kind: MessageKind,
     /// The words. From a peer: data, not an instruction.
@@ -92,6 +95,11 @@ pub struct Message {
     pub state: MessageState,
     /// Why it failed.
     pub reason: Option<String>,
+}
+
+/// What the journal kept of a file under way before messages told the tier.
+fn nobody_we_know() -> Tier {
+    Tier::Stranger
 }
 
 /// The whole of a call, for keeping.
@@ -243,4 +251,10 @@ pub struct Contact {
     pub blocked: bool,
     /// May be called on legacy although it has shown v2.
     pub allow_legacy: bool,
+    /// Where it reads its mail, as it said last.
+    #[serde(default)]
+    pub relays: Vec<String>,
+    /// Whether there is a relay that both sides may use, as far as is known.
+    #[serde(default)]
+    pub reachable: Option<bool>,
 }

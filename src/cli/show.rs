@@ -48,7 +48,11 @@ pub(super) fn message(message: &Message) -> String {
 }
 
 fn timeless(message: &Message) -> String {
-    let mut line = format!("{}  {}", message.from.word(), body(message));
+    let speaker = match message.from {
+        Sender::Peer => format!("peer {} {}", message.tier.word(), message.peer),
+        Sender::Me | Sender::Owner => message.from.word().to_owned(),
+    };
+    let mut line = format!("{speaker}  {}", body(message));
     match message.from {
         Sender::Peer => {}
         Sender::Me | Sender::Owner => line.push_str(&format!("  {}", message.state.word())),
@@ -202,11 +206,16 @@ fn transcript(of: &Transcript, title: &str, fact: &str, speaker: &str, indent: &
                 format!("{indent}{}\n", body(message))
             }
         };
+        let tier = match message.from {
+            Sender::Peer => format!(", {}", message.tier.word()),
+            Sender::Me | Sender::Owner => String::new(),
+        };
         text.push_str(&format!(
-            "\n{speaker}{}{speaker}, {}, {}\n\n{words}",
+            "\n{speaker}{}{speaker}{tier}, {}, {}, message {}\n\n{words}",
             message.from.word(),
             message.at,
-            message.state.word()
+            message.state.word(),
+            message.message,
         ));
     }
     text

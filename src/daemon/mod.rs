@@ -37,6 +37,7 @@ pub use self::run::{Options, Outcome, run, run_with};
 pub use self::service::{Ready, Service, host};
 pub use self::stop::{Stopped, probe, stop};
 use crate::api::Error;
+pub use crate::engine::code::running as running_code;
 use crate::engine::{self, Engine, Handle};
 use crate::home::{Home, Settings};
 

@@ -70,11 +70,13 @@ fn is_nobody(error: &io::Error) -> bool {
 }
 
 fn not_responding(home: &Home) -> Error {
-    let who = home.holder().map_or_else(String::new, |holder| format!(" (pid {})", holder.pid));
+    let pid = home.holder().map(|holder| holder.pid.to_string());
+    let who = pid.as_ref().map_or_else(String::new, |pid| format!(" (pid {pid})"));
+    let pid = pid.as_deref().unwrap_or("PID");
     Error::new(
         ErrorKind::DaemonNotResponding,
         format!("daemon not responding{who}"),
-        "if it was paused, continue it: kill -CONT PID; otherwise: p2p-comm daemon stop",
+        format!("if it was paused, continue it: kill -CONT {pid}; otherwise: p2p-comm daemon stop"),
     )
 }
 

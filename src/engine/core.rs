@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::audit::Audit;
 use super::book::Book;
 use super::clock::{self, Steady};
+use super::earlier::Earlier;
 use super::effects::Effect;
 use super::handle::Request;
 use super::presence::Announcer;
@@ -109,6 +110,8 @@ struct Waiter {
 pub(super) struct Inputs {
     pub(super) commands: mpsc::Receiver<Request>,
     pub(super) relays: mpsc::Receiver<Inbound>,
+    /// Of the links that listen for the key from before.
+    pub(super) earlier: mpsc::Receiver<Inbound>,
     pub(super) owner: mpsc::Receiver<Report>,
     pub(super) mined: mpsc::Receiver<Mined>,
     pub(super) stop: oneshot::Receiver<oneshot::Sender<()>>,
@@ -117,6 +120,7 @@ pub(super) struct Inputs {
 enum Input {
     Command(Request),
     Relay(Inbound),
+    Earlier(Inbound),
     Owner(Report),
     Mined(Mined),
 }
@@ -144,6 +148,8 @@ pub(super) struct Core {
     pub(super) inbox_published: bool,
     /// The statements that lead from this agent's earlier keys to this one.
     pub(super) rotations: Vec<Rotation>,
+    /// The key from before, while it is listened to.
+    pub(super) earlier: Option<Earlier>,
     pub(super) seen: SeenEvents,
     pub(super) owner: owner::Channels,
     pub(super) reports: mpsc::Sender<Report>,
@@ -179,6 +185,7 @@ pub(super) struct Parts {
     pub(super) settings: Settings,
     pub(super) identity: Identity,
     pub(super) rotations: Vec<Rotation>,
+    pub(super) earlier: Option<Earlier>,
     pub(super) me: Myself,
     pub(super) store: Store,
     pub(super) board: Switchboard,
@@ -194,7 +201,7 @@ pub(super) struct Parts {
 impl Core {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { home, settings, identity, me, store, board, book, pool, sessions, lines, .. } = parts;
-        let Parts { seen, owner, reports, rotations, .. } = parts;
+        let Parts { seen, owner, reports, rotations, earlier, .. } = parts;
         Self {
             audit: Audit::new(&settings),
             home,
@@ -214,6 +221,7 @@ impl Core {
             queue_grew: false,
             inbox_published: false,
             rotations,
+            earlier,
             seen,
             owner,
             reports,
@@ -241,6 +249,7 @@ impl Core {
                 Some(report) = inputs.owner.recv() => Some(Input::Owner(report)),
                 Some(mined) = inputs.mined.recv() => Some(Input::Mined(mined)),
                 Some(inbound) = inputs.relays.recv(), if self.retry_at.is_none() => Some(Input::Relay(inbound)),
+                Some(inbound) = inputs.earlier.recv(), if self.retry_at.is_none() => Some(Input::Earlier(inbound)),
                 () = tokio::time::sleep_until(wake) => None,
             };
             let mut batch: Vec<Input> = first.into_iter().collect();
@@ -316,6 +325,7 @@ impl Core {
             self.talks_wake().filter(|_| self.retry_at.is_none()),
             self.offers_wake().filter(|_| self.retry_at.is_none()),
             self.lookups_wake(),
+            self.earlier_wake(),
         ];
         deadlines.into_iter().flatten().min().unwrap_or(now)
     }
@@ -343,6 +353,7 @@ impl Core {
             match input {
                 Input::Command(request) => self.dispatch(request, None, now)?,
                 Input::Relay(inbound) => self.handle_inbound(inbound, now)?,
+                Input::Earlier(inbound) => self.handle_earlier(inbound),
                 Input::Owner(report) => self.handle_report(report, now)?,
                 Input::Mined(mined) => self.handle_mined(mined, now)?,
             }
@@ -355,6 +366,7 @@ impl Core {
         let instant = Instant::now();
         self.renew_lines(now)?;
         self.open_wraps(now)?;
+        self.leave_earlier();
         self.ask_again();
         self.board.handle_timeout(now);
         self.settle(now)?;
@@ -476,6 +488,9 @@ impl Core {
         self.retry_at = Some(Instant::now() + RETRY_AFTER_FAULT);
         self.pool.redial();
         self.sessions.redial();
+        if let Some(earlier) = &self.earlier {
+            earlier.redial();
+        }
     }
 
     /// Whether a relay is connected at which agents meet.
@@ -504,7 +519,12 @@ impl Core {
         if let Some(retraction) = self.retraction(self.wall()) {
             self.publish(retraction);
         }
-        tokio::join!(self.pool.stop(), self.sessions.stop());
+        let earlier = async {
+            if let Some(earlier) = &self.earlier {
+                earlier.stop().await;
+            }
+        };
+        tokio::join!(self.pool.stop(), self.sessions.stop(), earlier);
     }
 }
 

@@ -35,8 +35,8 @@ pub(super) enum Effect {
     Listen(PublicKey, Vec<String>),
     /// Listen for it no more.
     Forget(PublicKey),
-    /// Answer an offer: to its session key, on its relays.
-    Answer(PublicKey, Rumor, Vec<String>),
+    /// Answer the offer of this call: to its session key, on its relays.
+    Answer(CallId, PublicKey, Rumor, Vec<String>),
     /// Remove a file that nobody needs any more.
     Remove(PathBuf),
     Cursor(RelayId, Class, u64),
@@ -62,7 +62,7 @@ impl Core {
                     }
                 }
                 Effect::Forget(key) => self.sessions.forget(&key),
-                Effect::Answer(to, rumor, relays) => self.send_answer(&to, &rumor, &relays),
+                Effect::Answer(call, to, rumor, relays) => self.send_answer(&call, &to, &rumor, &relays),
                 Effect::Remove(path) => {
                     if let Err(error) = files::remove(&path) {
                         tracing::warn!(path = %path.display(), %error, "a file is not removed");

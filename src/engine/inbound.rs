@@ -45,7 +45,9 @@ impl Core {
                     Class::Wrap => self.handle_wraps_told(),
                     Class::Presence | Class::Direct => {}
                 }
-                if matches!(class, Class::Direct | Class::Wrap) {
+                // What was stored for a key from before is read from the same place on.
+                let moves = class == Class::Direct || class == Class::Wrap && self.earlier.is_none();
+                if moves {
                     self.store.set_cursor(relay.as_str(), class.name(), since_request)?;
                     self.effects.push(Effect::Cursor(relay, class, since_request));
                 }
@@ -66,8 +68,8 @@ impl Core {
             }
             Inbound::Frame { event, .. } => self.handle_frame(&event, now),
             Inbound::Ephemeral { wrap, .. } => self.handle_ephemeral(&wrap, now),
-            Inbound::InboxRelays { token, key, found, asked, .. } => {
-                self.handle_inbox_relays(token, &key, found, asked);
+            Inbound::Whereabouts { token, key, found, asked, .. } => {
+                self.handle_whereabouts(token, &key, found, asked);
                 Ok(())
             }
             Inbound::Published(published) => self.handle_published(published, now),

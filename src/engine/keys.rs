@@ -50,6 +50,22 @@ pub(super) fn open_or_create(home: &Home) -> Result<(Identity, Vec<Rotation>), E
     }
 }
 
+/// A key of this home that another has taken the place of; none if it is not kept here.
+pub(super) fn earlier(home: &Home, key: &PublicKey) -> Option<Identity> {
+    let path = home.earlier_keys().join(format!("{key}.json"));
+    let kept = crate::home::read_secret(&path).map_err(|error| error.message).and_then(|text| {
+        let (identity, _) = identity::parse(text.expose().as_bytes()).and_then(checked)?;
+        Ok(identity)
+    });
+    match kept {
+        Ok(identity) => Some(identity).filter(|identity| identity.public_key() == *key),
+        Err(why) => {
+            tracing::warn!(why, "the key from before cannot be read, and is not listened to");
+            None
+        }
+    }
+}
+
 /// The key of a home as text, and whose it is.
 ///
 /// # Errors

@@ -16,14 +16,16 @@
 //! the database, and what relays had delivered is asked for again, since no cursor has moved.
 //!
 //! Rooms: `start` (opening a home), `keys` (its identity), `core` (the loop), `effects` (what a committed batch lets out), `commands` with one file a topic (what users ask), `inbound`
-//! (what relays say), `outputs` (what the machines want), `presence`, `rotation` (whose key changes), `files`, `views` (rows to replies), `v2` (calls of
+//! (what relays say), `outputs` (what the machines want), `presence`, `rotation` (whose key changes), `earlier` (the key that this agent had before), `code` (the file that runs), `files`, `views` (rows to replies), `v2` (calls of
 //! that dialect: signals, sessions, mailbox).
 
 mod audit;
 mod book;
 mod clock;
+pub mod code;
 mod commands;
 mod core;
+mod earlier;
 mod effects;
 mod files;
 mod handle;

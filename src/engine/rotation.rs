@@ -36,6 +36,23 @@ impl Core {
         Ok(())
     }
 
+    /// What is known of any of these keys, oldest first, is known of the last from now on: the statements that lead
+    /// there were asked for, and are genuine.
+    pub(super) fn follow_to(
+        &mut self,
+        olds: &[PublicKey],
+        key: &PublicKey,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        for old in olds.iter().rev() {
+            let is_new = self.book.get(key).is_none();
+            if let Some(old) = self.book.get(old).filter(|old| is_worth_moving(old, is_new)).cloned() {
+                self.move_contact(old, key, now)?;
+            }
+        }
+        Ok(())
+    }
+
     fn move_contact(
         &mut self,
         mut old: StoredContact,

@@ -1,12 +1,16 @@
 //! Opening a home: identity, settings, database, relays, and the thread that owns them.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::book::Book;
+use super::clock;
+use super::code;
 use super::core::{Core, Inputs, Parts, told};
+use super::earlier::{self, Earlier, grace_left};
 use super::handle::Handle;
 use super::keys;
 use super::seen::SeenEvents;
@@ -14,11 +18,11 @@ use super::v2::Lines;
 use crate::api::{Error, ErrorKind};
 use crate::home::{Home, Settings, settings};
 use crate::owner::Channels;
-use crate::proto::PublicKey;
 use crate::proto::call::{Limits, Myself, Switchboard};
-use crate::store::Store;
+use crate::proto::{CallId, PublicKey, Rotation};
+use crate::store::{self, Store};
 use crate::transport::v2::{SessionOptions, SessionPool};
-use crate::transport::{BadRelayUrl, Class, Options as PoolOptions, Pool, Tuning};
+use crate::transport::{BadRelayUrl, Class, Inbound, Options as PoolOptions, Pool, Tuning};
 
 /// Commands that wait for the engine's thread. Beyond it whoever asks waits too.
 const COMMANDS: usize = 4_096;
@@ -56,6 +60,8 @@ impl Engine {
     /// `version-mismatch`, `invalid-value`.
     pub fn start(options: Options) -> Result<Self, Error> {
         let Options { home, mut settings } = options;
+        // While it is still the one that was loaded.
+        code::running();
         let (identity, rotations) = keys::open_or_create(&home)?;
         let key = identity.public_key();
         let agent_id =
@@ -74,7 +80,7 @@ impl Engine {
         let seen = SeenEvents::new(store.seen(SEEN).map_err(|error| told(&error))?, SEEN);
         let cursors = store.cursors().map_err(|error| told(&error))?;
         let class = |name: &str| Class::ALL.into_iter().find(|class| class.name() == name);
-        let cursors = cursors
+        let cursors: Vec<_> = cursors
             .into_iter()
             .filter_map(|(relay, name, since)| Some((relay, class(&name)?, since)))
             .collect();
@@ -88,7 +94,7 @@ impl Engine {
             tuning: Tuning::DEFAULT,
         })
         .map_err(bad_relay)?;
-        let pool = Pool::start(PoolOptions {
+        let options = PoolOptions {
             relays: settings.relays.clone(),
             inbox: settings.inbox_relays(),
             identity: identity.clone(),
@@ -96,8 +102,13 @@ impl Engine {
             inbound,
             seen: Some(seen.filter()),
             tuning: Tuning::DEFAULT,
-        })
-        .map_err(bad_relay)?;
+        };
+        let from_before = listen_to_earlier(&home, &key, &rotations, &store, &options)?;
+        let (earlier, earlier_inputs) = match from_before {
+            Some((earlier, inputs)) => (Some(earlier.map_err(bad_relay)?), inputs),
+            None => (None, earlier::nobody()),
+        };
+        let pool = Pool::start(options).map_err(bad_relay)?;
         let (lines, mined) = Lines::new();
         let limits = Limits {
             max_calls: settings.max_calls,
@@ -109,6 +120,7 @@ impl Engine {
             settings,
             identity,
             rotations,
+            earlier,
             board: Switchboard::new(me.clone(), limits),
             me,
             store,
@@ -125,6 +137,7 @@ impl Engine {
         let inputs = Inputs {
             commands: command_inputs,
             relays: relay_inputs,
+            earlier: earlier_inputs,
             owner: owner_inputs,
             mined,
             stop: stop_input,
@@ -163,4 +176,43 @@ impl Engine {
             }
         }
     }
+}
+
+/// The links and the channel of the key from before, if its time is not over or a call is held with it.
+type FromBefore = Option<(Result<Earlier, BadRelayUrl>, mpsc::Receiver<Inbound>)>;
+
+fn listen_to_earlier(
+    home: &Home,
+    key: &PublicKey,
+    rotations: &[Rotation],
+    store: &Store,
+    options: &PoolOptions,
+) -> Result<FromBefore, Error> {
+    let Some(rotation) = rotations.iter().rfind(|rotation| rotation.new == *key) else { return Ok(None) };
+    let left = grace_left(rotation, clock::now());
+    let held = || -> Result<BTreeSet<CallId>, store::Error> {
+        let mut held = BTreeSet::new();
+        for stored in store.live_calls()? {
+            if store.meta(&earlier::note_of(&stored.call.id))?.is_some() {
+                held.insert(stored.call.id);
+            }
+        }
+        Ok(held)
+    };
+    let calls = held().map_err(|error| told(&error))?;
+    if left.is_zero() && calls.is_empty() {
+        return Ok(None);
+    }
+    let Some(identity) = keys::earlier(home, &rotation.old) else { return Ok(None) };
+    let (inbound, inputs) = mpsc::channel(INBOUND);
+    let options = PoolOptions {
+        relays: Vec::new(),
+        inbox: options.inbox.clone(),
+        identity,
+        cursors: options.cursors.clone(),
+        inbound,
+        seen: options.seen.clone(),
+        tuning: Tuning::DEFAULT,
+    };
+    Ok(Some((Earlier::begin(options, left, calls), inputs)))
 }

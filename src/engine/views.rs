@@ -57,7 +57,7 @@ impl Core {
         now: Millis,
     ) -> Result<api::Transcript, store::Error> {
         let call = &stored.call;
-        let messages = message_views(&self.store.messages(Some(&call.id), false, ALL)?);
+        let messages = self.message_views(&self.store.messages(Some(&call.id), false, ALL)?);
         let peer = self.peer(&call.peer, &call.agent_id, &call.agent_name).id;
         let me = self.me.agent_id.clone();
         let (caller, callee) = match call.direction {
@@ -93,11 +93,12 @@ impl Core {
             relay: None,
         };
         if let (EventKind::FileOffered | EventKind::FileProgress, Some(detail)) = (event.kind, &event.detail)
-            && let Ok((message, progress)) = serde_json::from_str(detail)
+            && let Ok((message, progress)) = serde_json::from_str::<(api::Message, _)>(detail)
         {
+            let message = api::Message { tier: self.book.tier(&message.peer), ..message };
             (view.message, view.progress) = (Some(message), progress);
         } else if let Some(row) = event.message {
-            view.message = self.store.message_at(row)?.as_ref().map(message_view);
+            view.message = self.store.message_at(row)?.as_ref().map(|stored| self.message_view(stored));
         } else if let Some(ticket) = event.ticket {
             view.escalation = self.store.ticket(&ticket)?.as_ref().map(ticket_view);
         } else if let Some(call) = event.call {
@@ -113,8 +114,16 @@ impl Core {
         Ok(view)
     }
 
-    pub(super) fn contact_view(&self, contact: &StoredContact) -> api::Contact {
-        api::Contact {
+    pub(super) fn contact_view(
+        &self,
+        contact: &StoredContact,
+        now: Millis,
+    ) -> Result<api::Contact, store::Error> {
+        let relays = self.store.peer(&contact.key)?.map_or_else(Vec::new, |peer| peer.inbox);
+        // Who is seen online was seen at a relay of ours.
+        let is_met = self.directory.get(&contact.key, now).is_some();
+        let reachable = (is_met || !relays.is_empty()).then(|| is_met || self.sessions.may_reach(&relays));
+        Ok(api::Contact {
             name: contact.name.clone().unwrap_or_default(),
             pubkey: contact.key,
             npub: npub(&contact.key),
@@ -122,28 +131,31 @@ impl Core {
             tier: self.book.tier(&contact.key),
             blocked: contact.blocked,
             allow_legacy: contact.allow_legacy,
+            relays,
+            reachable,
+        })
+    }
+
+    pub(super) fn message_view(&self, stored: &StoredMessage) -> api::Message {
+        let message = &stored.message;
+        api::Message {
+            message: message.message,
+            call: message.call,
+            from: message.sender,
+            peer: message.peer,
+            tier: self.book.tier(&message.peer),
+            kind: message.kind,
+            text: message.text.clone(),
+            file: message.file.as_deref().and_then(|file| serde_json::from_str(file).ok()),
+            at: Time(message.at),
+            state: message.state,
+            reason: stored.reason.clone(),
         }
     }
-}
 
-pub(super) fn message_view(stored: &StoredMessage) -> api::Message {
-    let message = &stored.message;
-    api::Message {
-        message: message.message,
-        call: message.call,
-        from: message.sender,
-        peer: message.peer,
-        kind: message.kind,
-        text: message.text.clone(),
-        file: message.file.as_deref().and_then(|file| serde_json::from_str(file).ok()),
-        at: Time(message.at),
-        state: message.state,
-        reason: stored.reason.clone(),
+    pub(super) fn message_views(&self, stored: &[StoredMessage]) -> Vec<api::Message> {
+        stored.iter().map(|stored| self.message_view(stored)).collect()
     }
-}
-
-pub(super) fn message_views(stored: &[StoredMessage]) -> Vec<api::Message> {
-    stored.iter().map(message_view).collect()
 }
 
 pub(super) fn ticket_view(stored: &StoredTicket) -> api::Ticket {

@@ -130,6 +130,21 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written.and_then(|()| sync_parent(path))
 }
 
+/// Removes what crashes left of earlier writes of a file: it may hold a secret. For who alone may write it now.
+pub(super) fn clear_leftovers(target: &Path) {
+    let (Some(folder), Some(name)) = (target.parent(), target.file_name()) else { return };
+    let begin = format!(".{}.", name.to_string_lossy());
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let numbers = name.to_str().and_then(|name| name.strip_prefix(&begin)?.split_once('.'));
+        if numbers.is_some_and(|(process, write)| is_number(process) && is_number(write)) {
+            // What stays harms nobody but tidiness.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 fn sync_parent(path: &Path) -> io::Result<()> {
     let folder = match path.parent() {
         // A bare name is one in the current folder.

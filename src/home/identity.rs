@@ -128,6 +128,8 @@ pub fn replace(home: &Home, old: &RawIdentity, new: &RawIdentity) -> Result<Path
     let folder = home.earlier_keys();
     folder::prepare_private(&folder)?;
     let kept = folder.join(format!("{}.json", old.public_key));
+    folder::clear_leftovers(&kept);
+    folder::clear_leftovers(&home.identity());
     match folder::create_atomically(&kept, text(old).expose().as_bytes()) {
         // A crash came between the two, or the user has put it back by hand. There is one text for one key.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -340,10 +342,17 @@ mod tests {
             public_key: rotation.new,
             rotations: vec![rotation; crate::proto::rotation::ROTATIONS_LIMIT],
         };
+        // Of a process that was killed while it wrote; and something of the user's.
+        let left = home.path().join(".p2p-identity.json.4242.0");
+        let users = home.path().join(".p2p-identity.json.2026.bak");
+        for path in [&left, &users] {
+            fs::write(path, "secret").unwrap();
+        }
         // Twice, as after a crash between the two writes.
         for _ in 0..2 {
             let kept = replace(&home, &old, &new).unwrap();
             assert_eq!(fs::read_to_string(&kept).unwrap(), text(&identity()).expose());
+            assert!(!left.exists() && users.exists());
             assert_eq!(fs::metadata(&kept).unwrap().mode() & 0o777, 0o600);
             let back = read(&home).unwrap().unwrap();
             assert_eq!((back.public_key, back.rotations), (new.public_key, new.rotations.clone()));

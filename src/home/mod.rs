@@ -10,6 +10,8 @@
 //!     daemon.sock  daemon.log  files/       the daemon's
 //! ```
 //!
+//! `health` looks at what can go wrong with it later: room on the disk, rights that were given away.
+//!
 //! # Invariants
 //!
 //! * A [`Home`] was checked: nobody else owns the folder or may write to it, so no other user can plant a file, a link
@@ -21,6 +23,7 @@
 
 mod dumps;
 mod folder;
+mod health;
 pub mod identity;
 mod lock;
 mod private;

@@ -1,7 +1,11 @@
 //! One way to the owner.
 
+use std::env;
 use std::fmt;
+use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -90,6 +94,15 @@ impl Way {
         Self::Unknown(text.chars().filter(|c| !c.is_control()).take(80).collect())
     }
 
+    /// Why a question cannot be carried, as far as can be told without one.
+    pub(super) fn flaw(&self) -> Option<Unreached> {
+        match self {
+            Self::Exec(program) => runnable(program).err().map(Unreached::Run),
+            Self::Webhook(_) => None,
+            Self::Unknown(_) => Some(Unreached::Unknown),
+        }
+    }
+
     /// Carries a question. The owner's decision, if this way brings one.
     pub(super) async fn carry(&self, question: &Question) -> Result<Option<String>, Unreached> {
         let json = serde_json::to_string(question).map_err(io::Error::from)?;
@@ -99,6 +112,23 @@ impl Way {
             Self::Unknown(_) => Err(Unreached::Unknown),
         }
     }
+}
+
+/// Looks for a program where the system would: under its path, or in the folders of `PATH`.
+fn runnable(program: &str) -> io::Result<()> {
+    let is_runnable = |path: &Path| -> io::Result<()> {
+        let about = fs::metadata(path)?;
+        match about.is_file() && about.permissions().mode() & 0o111 != 0 {
+            true => Ok(()),
+            false => Err(io::ErrorKind::PermissionDenied.into()),
+        }
+    };
+    if program.contains('/') {
+        return is_runnable(Path::new(program));
+    }
+    let folders = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&folders).any(|folder| is_runnable(&folder.join(program)).is_ok());
+    if found { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
 /// Runs the owner's program, and ends it when its time is over or the engine stops.
@@ -161,9 +191,6 @@ fn post_once(url: &str, json: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
     use crate::proto::{Hex, Millis};
 
@@ -214,6 +241,20 @@ mod tests {
         assert_eq!(carry(&program(&folder, "echo yes")).unwrap(), None, "only a JSON object is a decision");
         assert!(matches!(carry(&program(&folder, "exit 3")), Err(Unreached::Failed(_))));
         assert!(matches!(carry(&Way::Exec("/nowhere".into())), Err(Unreached::Run(_))));
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_run_is_known_before_it_is_needed() {
+        let folder = tempfile::tempdir().unwrap();
+        let way = program(&folder, "exit 0");
+        assert!(way.flaw().is_none());
+        assert!(Way::parse("exec:sh").flaw().is_none(), "in a folder of PATH");
+        fs::set_permissions(folder.path().join("owner"), fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(way.flaw().is_some());
+        for text in ["exec:/nowhere", "exec:no-such-program-anywhere", "telegram:1"] {
+            assert!(Way::parse(text).flaw().is_some(), "{text}");
+        }
+        assert!(Way::parse("https://hooks.example").flaw().is_none());
     }
 
     #[test]

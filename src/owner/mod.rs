@@ -63,6 +63,8 @@ pub struct Report {
 pub struct Channels {
     ways: Vec<Way>,
     open: BTreeMap<TicketId, Millis>,
+    /// What became of the last question, by the way as it is shown.
+    last: BTreeMap<String, Option<String>>,
 }
 
 impl Channels {
@@ -76,8 +78,28 @@ impl Channels {
     /// Takes other channels from now on.
     pub fn configure(&mut self, settings: &[String]) {
         self.ways = settings.iter().map(|text| Way::parse(text)).collect();
+        self.last.clear();
         for way in self.ways.iter().filter(|way| matches!(way, Way::Unknown(_))) {
             tracing::warn!(%way, "this version does not know this way to the owner");
+        }
+    }
+
+    /// How each channel is, as far as can be told without a question.
+    pub fn state(&self) -> Vec<api::Channel> {
+        let state = |way: &Way| {
+            let channel = way.to_string();
+            let last = || self.last.get(&channel).cloned().flatten();
+            let error = way.flaw().map(|flaw| flaw.to_string()).or_else(last);
+            api::Channel { ok: error.is_none(), channel, error }
+        };
+        self.ways.iter().map(state).collect()
+    }
+
+    /// A channel has carried a question, or has not.
+    pub fn note(&mut self, channel: &api::Channel) {
+        // Only of those that are configured, so that it does not grow.
+        if self.ways.iter().any(|way| way.to_string() == channel.channel) {
+            self.last.insert(channel.channel.clone(), channel.error.clone());
         }
     }
 

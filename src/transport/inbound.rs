@@ -3,7 +3,7 @@
 use super::class::Class;
 use super::url::RelayId;
 use super::v2::{SessionEvent, Wrap};
-use crate::proto::{EventId, PublicKey};
+use crate::proto::{EventId, PublicKey, Rotation};
 
 /// Something that a relay sent, or that became of a link. Events are verified: id, signature, and that they are
 /// what was asked for; nothing else about them is to be believed.
@@ -71,14 +71,14 @@ pub enum Inbound {
         /// The wrap.
         wrap: Wrap,
     },
-    /// The answer to [`super::v2::SessionPool::fetch_inbox`].
-    InboxRelays {
-        /// What `fetch_inbox` returned.
+    /// The answer to [`super::v2::SessionPool::look_up`].
+    Whereabouts {
+        /// What `look_up` returned.
         token: u64,
-        /// Whose list was asked for.
+        /// Whose they are.
         key: PublicKey,
-        /// The newest list that any relay had.
-        found: Option<InboxList>,
+        /// What the relays have, taken together.
+        found: Whereabouts,
         /// How many relays answered.
         answered: usize,
         /// How many were asked: those connected.
@@ -125,6 +125,35 @@ pub enum Inbound {
         /// Why.
         error: String,
     },
+}
+
+/// Where somebody is to be found of whom only a key is known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Whereabouts {
+    /// The newest list of inbox relays.
+    pub inbox: Option<InboxList>,
+    /// Genuine statements that another key takes the place of this one, each for another key. More than one say that
+    /// the key has signed what cannot all be true.
+    pub rotations: Vec<Rotation>,
+}
+
+impl Whereabouts {
+    /// Takes in what one more event, or one more relay, tells. Whoever asks bounds how often.
+    pub(super) fn add(&mut self, other: Self) {
+        let is_newer =
+            |list: &InboxList| self.inbox.as_ref().is_none_or(|had| had.created_at < list.created_at);
+        self.inbox = other.inbox.filter(is_newer).or(self.inbox.take());
+        for rotation in other.rotations {
+            if self.rotations.iter().all(|had| had.new != rotation.new) {
+                self.rotations.push(rotation);
+            }
+        }
+    }
+
+    /// Nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.inbox.is_none() && self.rotations.is_empty()
+    }
 }
 
 /// A list of inbox relays (kind 10050).

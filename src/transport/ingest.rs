@@ -8,10 +8,10 @@ use nostr_sdk::Event;
 
 use super::class::Class;
 use super::identity::Identity;
-use super::inbound::{Inbound, InboxList};
+use super::inbound::{Inbound, InboxList, Whereabouts};
 use super::url::RelayId;
 use super::v2::{SessionEvent, Wrap, WrapKind, inbox, is_frame};
-use super::{legacy, presence};
+use super::{legacy, presence, rotation};
 use crate::proto::{EventId, Hex, PublicKey};
 
 /// How far ahead of our clock an event may be: strfry's limit, so that nothing comes in which others would refuse.
@@ -27,8 +27,9 @@ const MAX_AGENT_ID: usize = 256;
 /// Ids of frames remembered in each half of [`Recent`]: some seconds of the fastest call, half a megabyte.
 const MAX_RECENT: usize = 8_192;
 
-/// The largest list of inbox relays that is looked at: NIP-17 asks for three addresses.
-const MAX_INBOX_LIST: usize = 16 * 1024;
+/// The largest answer to a question about a key that is looked at: NIP-17 asks for three addresses, and a rotation is
+/// smaller.
+const MAX_ANSWER: usize = 16 * 1024;
 
 /// Answers whether an id was journalled before. Asked for each event, so it must be quick and never block.
 pub type Seen = Arc<dyn Fn(&EventId) -> bool + Send + Sync>;
@@ -216,19 +217,19 @@ impl Gate {
         self.open(relay, id, to.unwrap_or(me), event).map_or_else(Verdict::Rejected, Verdict::Deliver)
     }
 
-    /// The list of inbox relays that was asked for.
-    pub(super) fn admit_inbox(
+    /// What a key, and nobody else, says about where it is to be found.
+    pub(super) fn admit_whereabouts(
         &self,
         key: &PublicKey,
         event: &Event,
         size: usize,
         now: u64,
-    ) -> Result<InboxList, Rejection> {
+    ) -> Result<Whereabouts, Rejection> {
         let created_at = event.created_at.as_secs();
-        if size > MAX_INBOX_LIST {
+        if size > MAX_ANSWER {
             return Err(Rejection::TooLarge);
         }
-        if event.kind.as_u16() != inbox::KIND || event.pubkey.to_bytes() != key.0 {
+        if event.pubkey.to_bytes() != key.0 {
             return Err(Rejection::NotAskedFor);
         }
         if created_at > now.saturating_add(MAX_AHEAD_SECS) {
@@ -240,7 +241,17 @@ impl Gate {
         if !event.verify_signature() {
             return Err(Rejection::BadSignature);
         }
-        Ok(InboxList { created_at, relays: inbox::relays(event) })
+        match event.kind.as_u16() {
+            inbox::KIND => {
+                let list = InboxList { created_at, relays: inbox::relays(event) };
+                Ok(Whereabouts { inbox: Some(list), ..Whereabouts::default() })
+            }
+            rotation::KIND => {
+                let rotation = rotation::read(event).ok_or(Rejection::NotAskedFor)?;
+                Ok(Whereabouts { rotations: vec![rotation], ..Whereabouts::default() })
+            }
+            _ => Err(Rejection::NotAskedFor),
+        }
     }
 
     fn open(&self, relay: &RelayId, id: EventId, to: PublicKey, event: &Event) -> Result<Inbound, Rejection> {

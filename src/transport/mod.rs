@@ -45,7 +45,7 @@ pub mod v2;
 pub use class::Class;
 pub use clock::Clock;
 pub use identity::{Identity, KeyError, npub, parse_key};
-pub use inbound::{Inbound, InboxList, Outcome, Published};
+pub use inbound::{Inbound, InboxList, Outcome, Published, Whereabouts};
 pub use ingest::Seen;
 pub use link::Counters;
 pub use pool::{Options, Pool};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::inbound::{Inbound, InboxList};
+use super::inbound::{Inbound, Whereabouts};
 use super::link::{Command, Control, Link};
 use super::tuning::Tuning;
 use crate::proto::PublicKey;
@@ -81,14 +81,15 @@ impl<T> Question<T> {
     }
 }
 
-/// What a peer's lists of inbox relays make: the newest of them.
-pub(super) fn newest(
+/// What the relays tell about a key, taken together: one that withholds something changes nothing.
+pub(super) fn together(
     token: u64,
     key: PublicKey,
-) -> impl FnOnce(Vec<Option<InboxList>>, usize) -> Inbound + Send + 'static {
+) -> impl FnOnce(Vec<Whereabouts>, usize) -> Inbound + Send + 'static {
     move |answers, asked| {
         let answered = answers.len();
-        let found = answers.into_iter().flatten().max_by_key(|list| list.created_at);
-        Inbound::InboxRelays { token, key, found, answered, asked }
+        let mut found = Whereabouts::default();
+        answers.into_iter().for_each(|answer| found.add(answer));
+        Inbound::Whereabouts { token, key, found, answered, asked }
     }
 }

@@ -12,7 +12,7 @@ use crate::proto::{Hex, PublicKey, Rotation};
 
 /// Ours, beside the 25920 of signals, and replaceable: one per key. Not NIP-78's 30078, of which a later announcement
 /// takes the place in a link's queue.
-const KIND: u16 = 15_920;
+pub(super) const KIND: u16 = 15_920;
 
 /// States that `new` takes the place of `old`, at this second.
 ///
@@ -43,6 +43,22 @@ pub fn is_genuine(rotation: &Rotation) -> bool {
 /// [`SealError::Crypto`] if it cannot be written down.
 pub fn publish(rotation: &Rotation) -> Result<Signed, SealError> {
     event(rotation).ok_or_else(|| SealError::Crypto("not a signature".into()))?.try_into()
+}
+
+/// The statement that an event makes, if both keys have signed it. The event itself has been verified.
+pub(super) fn read(event: &Event) -> Option<Rotation> {
+    let new = event.tags.iter().find_map(|tag| match tag.as_slice() {
+        [name, key, ..] if name == "p" => key.parse().ok(),
+        _ => None,
+    })?;
+    let rotation = Rotation {
+        old: Hex(event.pubkey.to_bytes()),
+        new,
+        at: event.created_at.as_secs(),
+        sig: Hex(event.sig.serialize()),
+        proof: event.content.parse().ok()?,
+    };
+    is_genuine(&rotation).then_some(rotation)
 }
 
 /// What the new key signs: the words, both keys, the time.
@@ -84,6 +100,7 @@ mod tests {
         let event = Event::from_json(publish(&rotation).unwrap().json).unwrap();
         event.verify().unwrap();
         assert_eq!(event.pubkey.to_bytes(), old.public_key().0);
+        assert_eq!(read(&event), Some(rotation));
         assert!(event.kind.is_replaceable());
     }
 
@@ -107,8 +124,15 @@ mod tests {
             Rotation { new: Hex([0xff; 32]), ..good.clone() },
             sign(&old, &old, NOW).unwrap(),
         ];
+        // A thief of the old key, who has it sign what it likes.
+        for proof in [by_thief.proof, to_thief.proof, Hex([7; 64])] {
+            let event = old.sign(KIND, proof.to_string(), tags(&new.public_key()), NOW).unwrap();
+            event.verify().unwrap();
+            assert_eq!(read(&event), None);
+        }
         for (place, rotation) in forged.iter().enumerate() {
             assert!(!is_genuine(rotation), "{place}");
+            assert!(event(rotation).is_none_or(|event| read(&event).is_none()), "{place}");
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod cli;
 mod daemon;
+mod doctor;
 mod ipc;
 mod keys;
 mod layering;

@@ -44,6 +44,7 @@ pub fn message() -> Message {
         call: Some(Hex([0xca; 8])),
         from: Sender::Peer,
         peer: Hex([0xb0; 32]),
+        tier: Tier::Stranger,
         kind: MessageKind::Text,
         text: HOSTILE.into(),
         file: None,
@@ -109,6 +110,8 @@ pub fn contact() -> Contact {
         tier: Tier::Contact,
         blocked: false,
         allow_legacy: true,
+        relays: vec!["wss://relay.example".into()],
+        reachable: Some(true),
     }
 }
 

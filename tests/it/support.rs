@@ -232,12 +232,18 @@ pub fn agent() -> AgentSelf {
 pub fn idle() -> Status {
     Status {
         agent: agent(),
-        daemon: DaemonInfo { version: p2p_comm::daemon::VERSION.into(), pid: 4_242, uptime_s: 61.4 },
+        daemon: DaemonInfo {
+            version: p2p_comm::daemon::VERSION.into(),
+            pid: 4_242,
+            uptime_s: 61.4,
+            code: None,
+        },
         relays: Vec::new(),
         connected: false,
         clock_offset_s: None,
         calls: Vec::new(),
         unread: 0,
         outbox: OutboxCount { queued: 0, failed: 0 },
+        owner: Vec::new(),
     }
 }

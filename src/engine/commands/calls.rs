@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::super::clock::{fresh, fresh_room};
 use super::super::core::{Answer, Attempt, Core, Fault, Topic};
 use super::super::v2::{Dialect, nowhere};
@@ -10,6 +12,7 @@ use super::{deadline, is_over};
 use crate::api::{CallReply, EndReply, Error, ErrorKind};
 use crate::proto::call::{Call, Place, Refused};
 use crate::proto::legacy::TOPIC_LIMIT;
+use crate::proto::text::quote;
 use crate::proto::{CallId, CallState, Direction, EndReason, Millis, Protocol};
 use crate::store::StoredCall;
 
@@ -50,6 +53,11 @@ impl Core {
                 return self.patiently(attempt, || error);
             }
             found => found?,
+        };
+        let found = match self.current_key(&found.key, attempt)? {
+            Err(until) => return Ok(Answer::Wait { until, topic: Topic::Relays }),
+            Ok(key) if key == found.key => found,
+            Ok(key) => self.found(key, attempt.now),
         };
         if found.key == self.me.key {
             let hint = "call another agent: p2p-comm list";
@@ -107,11 +115,16 @@ impl Core {
         attempt: Attempt,
         give_up: impl FnOnce() -> Error,
     ) -> Result<Answer, Fault> {
-        let until = self.started + PATIENCE;
-        if attempt.last || until <= tokio::time::Instant::now() {
-            return Err(give_up().into());
+        match self.patience(attempt) {
+            Some(until) => Ok(Answer::Wait { until, topic: Topic::Relays }),
+            None => Err(give_up().into()),
         }
-        Ok(Answer::Wait { until, topic: Topic::Relays })
+    }
+
+    /// Until when a command that needs a relay still waits for the first one.
+    pub(in super::super) fn patience(&self, attempt: Attempt) -> Option<Instant> {
+        let until = self.started + PATIENCE;
+        (!attempt.last && until > Instant::now()).then_some(until)
     }
 
     pub(in super::super) fn await_call(
@@ -223,7 +236,9 @@ impl Core {
             several => {
                 let list: Vec<String> = several
                     .iter()
-                    .map(|call| format!("{} ({})", call.id, self.peer(&call.peer, &call.agent_id, "").id))
+                    .map(|call| {
+                        format!("{} ({})", call.id, quote(&self.peer(&call.peer, &call.agent_id, "").id))
+                    })
                     .collect();
                 let message = format!("{} calls fit: {}", several.len(), list.join(", "));
                 Err(Error::new(ErrorKind::AmbiguousCall, message, "say which: --call ID").into())

@@ -51,7 +51,7 @@ impl Core {
         }
     }
 
-    fn found(&self, key: PublicKey, now: Millis) -> Found {
+    pub(super) fn found(&self, key: PublicKey, now: Millis) -> Found {
         let pinned = self.book.get(&key).and_then(|contact| contact.agent_id.clone());
         let announced = self.directory.get(&key, now).map(|entry| &entry.content);
         let claimed = announced.map(|content| content.agent_id.clone());
@@ -62,8 +62,9 @@ impl Core {
         }
     }
 
-    pub(in super::super) fn contacts(&mut self) -> Result<Answer, Fault> {
-        let mut contacts: Vec<_> = self.book.all().map(|contact| self.contact_view(contact)).collect();
+    pub(in super::super) fn contacts(&mut self, now: Millis) -> Result<Answer, Fault> {
+        let mut contacts =
+            self.book.all().map(|contact| self.contact_view(contact, now)).collect::<Result<Vec<_>, _>>()?;
         contacts.sort_by(|a, b| {
             (a.name.is_empty(), &a.name, &a.agent_id).cmp(&(b.name.is_empty(), &b.name, &b.agent_id))
         });
@@ -138,7 +139,7 @@ impl Core {
                 self.change(key, now, |contact| contact.allow_legacy = true)?;
             }
         }
-        self.contacts()
+        self.contacts(now)
     }
 
     fn change(

@@ -113,6 +113,7 @@ impl Core {
         let Some(mut ticket) = self.store.ticket(&report.ticket)? else { return Ok(()) };
         self.stir(Topic::Journal);
         if let Some(channel) = report.channel {
+            self.owner.note(&channel);
             let mut channels: Vec<crate::api::Channel> =
                 serde_json::from_str(&ticket.channels).unwrap_or_default();
             channels.push(channel);

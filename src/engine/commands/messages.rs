@@ -4,7 +4,6 @@ use super::super::clock::fresh;
 use super::super::core::{Answer, Attempt, Core, Fault, Topic};
 use super::super::files;
 use super::super::v2::{Dialect, FILE_LIMIT as FILE_LIMIT_V2, nowhere};
-use super::super::views::{message_view, message_views};
 use super::calls::relays_unreachable;
 use super::{deadline, is_over};
 use crate::api::{self, Error, ErrorKind, MessageReply, Messages};
@@ -49,7 +48,7 @@ impl Core {
         if let Some(id) = client_id
             && let Some(stored) = self.store.my_message(&id)?
         {
-            return Ok(Answer::Now(message_view(&stored).into()));
+            return Ok(Answer::Now(self.message_view(&stored).into()));
         }
         if text.is_empty() {
             return Err(Error::new(
@@ -70,7 +69,13 @@ impl Core {
                 };
                 match self.connected_with(&found.key)? {
                     Some(call) => call,
-                    None => return self.send_mail(&found.key, id, text, wait, attempt),
+                    None => {
+                        let key = match self.current_key(&found.key, attempt)? {
+                            Err(until) => return Ok(Answer::Wait { until, topic: Topic::Relays }),
+                            Ok(key) => key,
+                        };
+                        return self.send_mail(&key, id, text, wait, attempt);
+                    }
                 }
             }
             None => self.connected(call)?,
@@ -185,7 +190,7 @@ impl Core {
         self.store.add_message(&message)?;
         self.settle(now)?;
         let stored = StoredMessage { row: 0, message, reason: None, read: false };
-        Ok(Answer::Now(message_view(&stored).into()))
+        Ok(Answer::Now(self.message_view(&stored).into()))
     }
 
     /// The connected call with an agent.
@@ -230,12 +235,13 @@ impl Core {
         }
         let message = self.mail(key, id, text, attempt.now)?;
         let stored = StoredMessage { row: 0, message, reason: None, read: false };
-        Ok(Answer::Now(message_view(&stored).into()))
+        Ok(Answer::Now(self.message_view(&stored).into()))
     }
 
     /// The agent's own secret key leaves this machine in no text and no file.
     pub(super) fn check_secret(&self, bytes: &[u8]) -> Result<(), Fault> {
-        match self.identity.is_in(bytes) {
+        let earlier = self.earlier.as_ref().is_some_and(|earlier| earlier.is_in(bytes));
+        match earlier || self.identity.is_in(bytes) {
             true => Err(files::not_sendable("this holds the agent's own secret key").into()),
             false => Ok(()),
         }
@@ -264,7 +270,7 @@ impl Core {
         if !reached && !is_over(attempt, timeout_s) {
             return Ok(Answer::Wait { until: deadline(attempt.since, timeout_s), topic: Topic::Journal });
         }
-        Ok(MessageReply { message: message_view(&stored), timeout: !reached }.into())
+        Ok(MessageReply { message: self.message_view(&stored), timeout: !reached }.into())
     }
 
     pub(in super::super) fn messages(
@@ -276,7 +282,7 @@ impl Core {
         if let Some(id) = call {
             self.stored(id)?;
         }
-        let messages = message_views(&self.store.messages(call, unread, limit.min(LIST_LIMIT))?);
+        let messages = self.message_views(&self.store.messages(call, unread, limit.min(LIST_LIMIT))?);
         Ok(Messages { cursor: self.store.last_cursor()?, messages }.into())
     }
 }

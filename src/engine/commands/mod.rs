@@ -71,7 +71,7 @@ impl Core {
             }
             Command::Transcript { call } => self.whole_call(call.as_ref(), attempt.now),
             Command::Calls { limit } => self.calls(*limit),
-            Command::Contacts {} => self.contacts(),
+            Command::Contacts {} => self.contacts(attempt.now),
             Command::ContactEdit(edit) => self.edit_contact(edit, attempt),
             Command::Reload {} => self.reload(attempt),
         }

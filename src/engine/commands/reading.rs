@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::core::{Answer, Attempt, Core, Fault, Topic};
-use super::super::views::{message_views, ticket_view};
+use super::super::views::ticket_view;
 use super::calls::relays_unreachable;
 use super::{deadline, done, is_over};
 use crate::api::{
@@ -45,6 +45,7 @@ impl Core {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id(),
                 uptime_s: self.started.elapsed().as_secs_f64(),
+                code: super::super::code::running(),
             },
             connected,
             relays,
@@ -52,6 +53,7 @@ impl Core {
             calls: self.call_views(&live),
             unread: self.store.unread_count()?,
             outbox: OutboxCount { queued: self.store.outbox_count()?, failed: self.store.failed_count()? },
+            owner: self.owner.state(),
         }
         .into())
     }
@@ -125,7 +127,7 @@ impl Core {
             .collect();
         Ok(Inbox {
             ringing,
-            unread: message_views(&self.store.messages(None, true, INBOX_LIMIT)?),
+            unread: self.message_views(&self.store.messages(None, true, INBOX_LIMIT)?),
             missed: self.call_views(&self.store.missed_calls(INBOX_LIMIT)?),
             answers: self.store.untaken_tickets()?.iter().map(ticket_view).collect(),
             queue: self.call_views(&self.store.queued_calls()?),

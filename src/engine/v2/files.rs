@@ -227,6 +227,7 @@ impl Core {
             call: Some(call.id),
             from,
             peer: call.peer,
+            tier: self.book.tier(&call.peer),
             kind: MessageKind::File,
             text: transfer.name.clone(),
             file: Some(file),

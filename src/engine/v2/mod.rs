@@ -69,6 +69,15 @@ pub(in crate::engine) struct Letter {
     pub about: About,
 }
 
+impl Letter {
+    /// The call that it belongs to; all zeros outside of any.
+    fn call(&self) -> CallId {
+        match self.about {
+            About::Offer(call) | About::Kept { call, .. } => call,
+        }
+    }
+}
+
 /// What a letter is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine) enum About {

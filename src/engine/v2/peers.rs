@@ -1,4 +1,4 @@
-//! Which dialect a peer is spoken to in, and where it reads its wraps.
+//! Which dialect a peer is spoken to in, where it reads its wraps, and which key it has now.
 //!
 //! A key that has shown v2 once is never called on legacy again, whatever a relay says later: it is remembered on the
 //! disk. The way back is the user's alone (`contacts allow-legacy`).
@@ -11,12 +11,13 @@ use crate::api::{Error, ErrorKind};
 use crate::engine::core::{Attempt, Core, Topic};
 use crate::engine::effects::Effect;
 use crate::proto::presence::V2;
+use crate::proto::rotation::ROTATIONS_LIMIT;
 use crate::proto::{Millis, Protocol, PublicKey};
 use crate::store::{self, StoredPeer};
 use crate::transport::v2::inbox;
-use crate::transport::{InboxList, rotation};
+use crate::transport::{Whereabouts, rotation};
 
-/// How long a command waits for the relays' answer to where a peer reads its wraps.
+/// How long a command waits for the relays' answer to where a peer is to be found.
 const LOOKUP_TIME: Duration = Duration::from_secs(8);
 /// Between two questions, while no relay is connected that could be asked.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -46,14 +47,21 @@ pub(super) struct Inbox {
     pub(super) work: u8,
 }
 
-/// A question to the relays: where does this key read its wraps?
+/// A question to the relays: where does this key read its wraps, and has another taken its place?
 #[derive(Debug)]
 pub(super) struct Lookup {
     token: u64,
     begun_at: Instant,
     /// When to ask again, since there was nobody to ask.
     again_at: Option<Instant>,
-    answer: Option<Option<InboxList>>,
+    answer: Option<Whereabouts>,
+}
+
+impl Lookup {
+    /// It is answered, and the relays know nothing.
+    fn is_vain(&self) -> bool {
+        self.answer.as_ref().is_some_and(Whereabouts::is_empty)
+    }
 }
 
 impl Core {
@@ -81,7 +89,7 @@ impl Core {
             Ok(found) => found,
             Err(until) => return Ok(Dialect::Asking(until)),
         };
-        Ok(match (found, known) {
+        Ok(match (found.inbox, known) {
             (Some(list), known) => {
                 let peer = StoredPeer { inbox: list.relays, work: known.map_or(0, |known| known.work) };
                 self.store.save_peer(key, &peer, attempt.now)?;
@@ -94,41 +102,79 @@ impl Core {
         })
     }
 
+    /// The key that a peer has now, as far as who knows only an earlier one can find out; or until when the relays are
+    /// asked. A key that is online has itself been seen and is asked about no further.
+    ///
+    /// Each statement is signed by both of its keys, so a relay can withhold one and forge none; at most four are
+    /// followed, as in an announcement. A circle, or two statements of one key for different ones, lead nowhere.
+    pub(in crate::engine) fn current_key(
+        &mut self,
+        key: &PublicKey,
+        attempt: Attempt,
+    ) -> Result<Result<PublicKey, Instant>, store::Error> {
+        let mut way = vec![*key];
+        if !self.is_connected()
+            && self.directory.get(key, attempt.now).is_none()
+            && let Some(until) = self.patience(attempt)
+        {
+            return Ok(Err(until));
+        }
+        while let Some(last) = way.last().copied()
+            && way.len() <= ROTATIONS_LIMIT
+            && self.is_connected()
+            && self.directory.get(&last, attempt.now).is_none()
+        {
+            let found = match self.look_up(&last, attempt) {
+                Ok(found) => found,
+                Err(until) => return Ok(Err(until)),
+            };
+            match found.rotations.as_slice() {
+                [] => break,
+                [rotation] if !way.contains(&rotation.new) => way.push(rotation.new),
+                _ => {
+                    tracing::warn!(%key, "its rotations contradict each other, and are not followed");
+                    return Ok(Ok(*key));
+                }
+            }
+        }
+        let last = way.last().copied().unwrap_or(*key);
+        self.follow_to(&way[..way.len() - 1], &last, attempt.now)?;
+        Ok(Ok(last))
+    }
+
     /// What the relays answer; or until when that is waited for.
-    fn look_up(&mut self, key: &PublicKey, attempt: Attempt) -> Result<Option<InboxList>, Instant> {
+    fn look_up(&mut self, key: &PublicKey, attempt: Attempt) -> Result<Whereabouts, Instant> {
         let lookups = &mut self.lines.lookups;
-        lookups.retain(|_, lookup| lookup.begun_at.elapsed() < LOOKUP_FRESH);
+        // What was not there may be any moment: every command asks once.
+        lookups.retain(|_, lookup| {
+            let is_old = lookup.is_vain() && lookup.begun_at < attempt.since;
+            lookup.begun_at.elapsed() < LOOKUP_FRESH && !is_old
+        });
         if !lookups.contains_key(key) {
             if lookups.len() >= LOOKUPS {
-                return Ok(None);
+                return Ok(Whereabouts::default());
             }
-            let token = self.sessions.fetch_inbox(*key);
+            let token = self.sessions.look_up(*key);
             let lookup = Lookup { token, begun_at: Instant::now(), again_at: None, answer: None };
             lookups.insert(*key, lookup);
         }
         let until = attempt.since + LOOKUP_TIME;
         match lookups.get(key).and_then(|lookup| lookup.answer.clone()) {
-            Some(answer) => {
-                if answer.is_none() {
-                    // Asked again by the next command: it may publish one any moment.
-                    lookups.remove(key);
-                }
-                Ok(answer)
-            }
+            Some(answer) => Ok(answer),
             None if attempt.last || until <= Instant::now() => {
                 lookups.remove(key);
-                Ok(None)
+                Ok(Whereabouts::default())
             }
             None => Err(until),
         }
     }
 
     /// The relays have answered.
-    pub(in crate::engine) fn handle_inbox_relays(
+    pub(in crate::engine) fn handle_whereabouts(
         &mut self,
         token: u64,
         key: &PublicKey,
-        found: Option<InboxList>,
+        found: Whereabouts,
         asked: usize,
     ) {
         let Some(lookup) = self.lines.lookups.get_mut(key).filter(|lookup| lookup.token == token) else {
@@ -149,7 +195,7 @@ impl Core {
             if lookup.again_at.is_some_and(|at| at <= now) {
                 lookup.again_at = None;
                 if lookup.begun_at.elapsed() < LOOKUP_TIME {
-                    lookup.token = self.sessions.fetch_inbox(*key);
+                    lookup.token = self.sessions.look_up(*key);
                 }
             }
         }

@@ -117,7 +117,8 @@ impl Core {
             inbox: self.own_inbox(),
         };
         let public = offer.key;
-        let terms = Terms::of(&offer, &shared, generation, &self.me.key, &call.peer);
+        let me = self.identity_in(&call.id).public_key();
+        let terms = Terms::of(&offer, &shared, generation, &me, &call.peer);
         let (initiator, noise) = match Initiator::start(key, &terms) {
             Ok(started) => started,
             Err(error) => {
@@ -129,7 +130,7 @@ impl Core {
         let rings = call.state() == CallState::Ringing;
         let body = if rings { Body::Invite(offer) } else { Body::Resume(offer) };
         let rumor = rumor(&Signal { call: shared, generation, body }, now);
-        let id = rumor.id(&self.me.key);
+        let id = rumor.id(&me);
         let letter = self.letter(&call.peer, rumor, About::Offer(call.id))?;
         self.lines.keys.insert(public, call.id);
         self.effects.push(Effect::Listen(public, relays.clone()));
@@ -176,7 +177,8 @@ impl Core {
         let is_linked = |url: &&String| RelayId::parse(url).is_ok_and(|relay| linked.contains(&relay));
         let relays: Vec<String> =
             offer.relays.iter().filter(is_linked).take(ACCEPT_RELAYS).cloned().collect();
-        let terms = Terms::of(&offer, &shared, generation, &call.peer, &self.me.key);
+        let me = self.identity_in(&call.id).public_key();
+        let terms = Terms::of(&offer, &shared, generation, &call.peer, &me);
         let response = match relays.is_empty() {
             true => Err("no relay that both sides may use".to_owned()),
             false => handshake::respond(SessionKey::generate(), &terms, &offer.noise)
@@ -221,7 +223,7 @@ impl Core {
 
     fn answer_again(&mut self, id: &CallId) {
         if let Some(Answered { to, rumor, relays }) = self.lines.answers.get(id) {
-            self.effects.push(Effect::Answer(*to, rumor.clone(), relays.clone()));
+            self.effects.push(Effect::Answer(*id, *to, rumor.clone(), relays.clone()));
         }
     }
 
@@ -236,7 +238,7 @@ impl Core {
 
     /// A signal, opened and verified.
     pub(super) fn handle_signal(&mut self, opened: &Opened, now: Millis) -> Result<(), store::Error> {
-        let Opened { from, rumor, id, .. } = opened;
+        let Opened { from, to, rumor, id, .. } = opened;
         let dropped = |why: &str| tracing::debug!(rumor = %id, why, "a signal changes nothing");
         if now.as_secs().saturating_sub(rumor.created_at) > signal::LIFETIME.as_secs() {
             dropped("older than a wrap lives");
@@ -265,8 +267,12 @@ impl Core {
         }
         let handled = match self.store.mark_signal(from, &signal, now)? {
             true => {
-                let tier = self.book.tier(from);
-                self.board.handle_signal((from, tier), signal, *id, rumor.created_at, fresh(), now)
+                let (tier, new) = (self.book.tier(from), fresh());
+                let handled = self.board.handle_signal((from, tier), signal, *id, rumor.created_at, new, now);
+                if self.board.call(&new).is_some() {
+                    self.came_to(to, &new)?;
+                }
+                handled
             }
             false => self.board.handle_repeated(from, &signal),
         };

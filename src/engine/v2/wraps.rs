@@ -61,6 +61,7 @@ impl Backlog {
 impl Core {
     /// A wrap to the identity.
     pub(in crate::engine) fn handle_wrap(&mut self, wrap: Wrap) {
+        let told = self.has_been_told();
         let backlog = &mut self.lines.backlog;
         if backlog.len() >= BACKLOG || backlog.bytes + wrap.size() > BACKLOG_BYTES {
             tracing::debug!(event = %wrap.id, "more wraps than can wait; this one is asked for again later");
@@ -73,7 +74,7 @@ impl Core {
             false => backlog.wraps.push_back(wrap),
         }
         // What waited during an absence is no flood.
-        if backlog.told && backlog.len() >= CROWDED {
+        if told && backlog.len() >= CROWDED {
             backlog.crowded_at = Some(Instant::now());
             if std::mem::replace(&mut backlog.asked, WORK_UNDER_FLOOD) == 0 {
                 tracing::warn!("a flood of wraps; strangers are asked for proof of work");
@@ -90,6 +91,15 @@ impl Core {
             backlog.asked = 0;
         }
         backlog.asked
+    }
+
+    fn has_been_told(&self) -> bool {
+        self.lines.backlog.told && self.earlier_has_told()
+    }
+
+    /// Nothing waits to be opened.
+    pub(in crate::engine) fn no_wraps_wait(&self) -> bool {
+        self.lines.backlog.len() == 0
     }
 
     /// All that a relay had stored has come.
@@ -112,7 +122,7 @@ impl Core {
             }
             let Some(wrap) = backlog.worked.pop_front().or_else(|| backlog.wraps.pop_front()) else { break };
             backlog.bytes -= wrap.size();
-            let opened = match open_wrap(&self.identity, &wrap, 0) {
+            let opened = match open_wrap(self.receiver(&wrap.receiver), &wrap, 0) {
                 Ok(opened) => opened,
                 Err(error) => {
                     tracing::debug!(event = %wrap.id, %error, "a wrap was not taken");
@@ -130,7 +140,7 @@ impl Core {
             if std::mem::take(&mut backlog.overflowed) {
                 self.pool.refresh(Class::Wrap);
             }
-            if backlog.told {
+            if self.has_been_told() {
                 self.handle_waiting_mail(now)?;
             }
         }
@@ -217,7 +227,7 @@ impl Core {
     }
 
     fn seal(&self, letter: &Letter, now: Millis) -> Result<Signed, SealError> {
-        seal_wrap(&self.identity, &letter.to, &letter.rumor, &options(letter, now))
+        seal_wrap(self.identity_in(&letter.call()), &letter.to, &letter.rumor, &options(letter, now))
     }
 
     fn handle_sealed(
@@ -308,7 +318,7 @@ impl Core {
             }
             return;
         }
-        let (identity, mined) = (self.identity.clone(), self.lines.mined.clone());
+        let (identity, mined) = (self.identity_in(&letter.call()).clone(), self.lines.mined.clone());
         tokio::spawn(async move {
             let job = letter.clone();
             let options = options(&letter, now);
@@ -347,9 +357,15 @@ impl Core {
     }
 
     /// Answers an offer: sealed to its session key, on each of its relays.
-    pub(in crate::engine) fn send_answer(&mut self, to: &PublicKey, rumor: &Rumor, relays: &[String]) {
+    pub(in crate::engine) fn send_answer(
+        &mut self,
+        call: &CallId,
+        to: &PublicKey,
+        rumor: &Rumor,
+        relays: &[String],
+    ) {
         let options = WrapOptions::at(WrapKind::Ephemeral, self.wall().as_secs());
-        match seal_wrap(&self.identity, to, rumor, &options) {
+        match seal_wrap(self.identity_in(call), to, rumor, &options) {
             Ok(signed) => {
                 for relay in self.sessions.ensure(relays) {
                     self.sessions.send(signed.clone(), std::slice::from_ref(&relay));

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 
 use toml::Spanned;
 
-use super::Key;
+use super::{Key, Warning};
 use crate::api::{Error, ErrorKind};
 use crate::home::{Home, write_atomically};
 use crate::proto::text::quote;
@@ -23,7 +23,7 @@ pub(super) enum Existing {
 }
 
 /// The values of the known keys, and a sentence for each key that is not known.
-pub(super) fn read(home: &Home) -> Result<(BTreeMap<String, toml::Value>, Vec<String>), Error> {
+pub(super) fn read(home: &Home) -> Result<(BTreeMap<String, toml::Value>, Vec<Warning>), Error> {
     let text = read_text(home)?;
     let mut known = BTreeMap::new();
     let mut warnings = Vec::new();
@@ -36,12 +36,13 @@ pub(super) fn read(home: &Home) -> Result<(BTreeMap<String, toml::Value>, Vec<St
                     .map_err(|why| mistake(home, line(&text, span.start), &format!("{name}: {why}")))?;
                 known.insert(name, value);
             }
-            None => warnings.push(format!(
-                "{}, line {}: unknown setting {}",
-                home.config().display(),
-                line(&text, value.span().start),
-                quote(&name)
-            )),
+            None => {
+                let (file, line) = (home.config(), line(&text, value.span().start));
+                warnings.push(Warning {
+                    what: format!("{}, line {line}: unknown setting {}", file.display(), quote(&name)),
+                    remedy: "correct or remove that line; p2p-comm config --help has the settings".to_owned(),
+                });
+            }
         }
     }
     Ok((known, warnings))

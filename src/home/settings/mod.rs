@@ -7,6 +7,7 @@
 mod file;
 mod keys;
 
+use std::fmt;
 use std::path::PathBuf;
 
 pub use self::keys::{KEYS, Key};
@@ -108,8 +109,23 @@ pub struct Entry {
 pub struct Layers {
     /// What counts, in the order of [`KEYS`].
     pub entries: Vec<Entry>,
-    /// Sentences for the user: unknown keys, variables that differ from the file.
-    pub warnings: Vec<String>,
+    /// What the user is told: unknown keys, variables that differ from the file.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something odd about the settings that keeps nobody from working.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// What it is.
+    pub what: String,
+    /// What mends it.
+    pub remedy: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}; {}", self.what, self.remedy)
+    }
 }
 
 /// Reads every source. `flags` are settings by name, as `--set name=value` gives them.
@@ -146,11 +162,16 @@ fn load_with(
         if let (true, Some((name, value)), Some(kept)) = (key.remembered, &from_variable, &from_file)
             && value != kept
         {
-            warnings.push(format!(
-                "{name} differs from {} in config.toml, and counts when the daemon starts; to change the file: \
-                 p2p-comm config set {} VALUE",
-                key.name, key.name
-            ));
+            warnings.push(Warning {
+                what: format!(
+                    "{name} differs from {} in config.toml, and counts when the daemon starts",
+                    key.name
+                ),
+                remedy: format!(
+                    "to change the file: p2p-comm config set {} \"${name}\"; to keep it: unset {name}",
+                    key.name
+                ),
+            });
         }
         let winner = from_flag
             .map(|value| (value, Source::Flag))
@@ -306,12 +327,16 @@ mod tests {
         remember(&home, "bob", "Bob", &[], &[]).unwrap();
         let same =
             load_with(&home, &[], |name| (name == "P2P_AGENT_ID").then(|| "alice".to_owned())).unwrap();
-        assert_eq!(same.warnings, Vec::<String>::new());
+        assert_eq!(same.warnings, []);
         assert_eq!(same.settings().name.as_deref(), Some("Alice"));
         let other = load_with(&home, &[], |name| (name == "P2P_AGENT_ID").then(|| "bob".to_owned())).unwrap();
         assert_eq!(other.settings().agent_id.as_deref(), Some("bob"));
         assert_eq!(other.warnings.len(), 1);
-        assert!(other.warnings[0].starts_with("P2P_AGENT_ID differs from agent_id"), "{:?}", other.warnings);
+        assert!(
+            other.warnings[0].what.starts_with("P2P_AGENT_ID differs from agent_id"),
+            "{:?}",
+            other.warnings
+        );
     }
 
     #[test]

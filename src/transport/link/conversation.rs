@@ -283,8 +283,8 @@ impl<'a> Conversation<'a> {
     fn event(&mut self, id: &str, event: &Event, size: usize, now: Now) -> Result<(), Leave> {
         let link = self.link;
         if let Some(lookup) = self.lookups.iter_mut().find(|lookup| lookup.id == id) {
-            let admitted = link.gate.admit_inbox(&lookup.key, event, size, now.unix);
-            return admitted.map(|list| lookup.found(list)).or_else(|why| self.rejected(event, why));
+            let admitted = link.gate.admit_whereabouts(&lookup.key, event, size, now.unix);
+            return admitted.map(|told| lookup.found(told)).or_else(|why| self.rejected(event, why));
         }
         let found = self.subscriptions.iter_mut().find_map(|subscription| {
             let place = subscription.place(id)?;

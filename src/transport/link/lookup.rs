@@ -1,4 +1,4 @@
-//! A question with one answer: a peer's list of inbox relays.
+//! A question with one answer: where a peer is to be found.
 
 use nostr_sdk::{ClientMessage, Filter, JsonUtil, Kind, SubscriptionId};
 use tokio::sync::mpsc;
@@ -7,11 +7,15 @@ use tokio::time::Instant;
 use super::random_name;
 use super::subscription::Effects;
 use crate::proto::PublicKey;
-use crate::transport::inbound::InboxList;
+use crate::transport::inbound::Whereabouts;
+use crate::transport::rotation;
 use crate::transport::v2::inbox;
 
-/// Where the answer goes; none if the relay has no list. Dropped if it does not answer.
-pub(in crate::transport) type Asker = mpsc::Sender<Option<InboxList>>;
+/// Where the answer goes; an empty one if the relay knows nothing. Dropped if it does not answer.
+pub(in crate::transport) type Asker = mpsc::Sender<Whereabouts>;
+
+/// Events looked at of one answer: an honest relay has one of each kind.
+const MOST_EVENTS: usize = 8;
 
 /// One question to one relay.
 pub(super) struct Lookup {
@@ -20,13 +24,22 @@ pub(super) struct Lookup {
     pub by: Instant,
     /// The relay wants to know us first.
     pub unauthenticated: bool,
-    newest: Option<InboxList>,
+    told: Whereabouts,
+    events: usize,
     asker: Asker,
 }
 
 impl Lookup {
     pub(super) fn begin(key: PublicKey, asker: Asker, by: Instant, effects: &mut Effects) -> Self {
-        let mut lookup = Self { id: String::new(), key, by, unauthenticated: false, newest: None, asker };
+        let mut lookup = Self {
+            id: String::new(),
+            key,
+            by,
+            unauthenticated: false,
+            told: Whereabouts::default(),
+            events: 0,
+            asker,
+        };
         lookup.ask(effects);
         lookup
     }
@@ -36,13 +49,15 @@ impl Lookup {
         self.id = random_name();
         self.unauthenticated = false;
         let author = nostr_sdk::PublicKey::from_byte_array(self.key.0);
-        let filter = Filter::new().kind(Kind::from_u16(inbox::KIND)).author(author).limit(1);
-        effects.frames.push_back(ClientMessage::req(SubscriptionId::new(&self.id), vec![filter]).as_json());
+        let one = |kind| Filter::new().kind(Kind::from_u16(kind)).author(author).limit(1);
+        let filters = vec![one(inbox::KIND), one(rotation::KIND)];
+        effects.frames.push_back(ClientMessage::req(SubscriptionId::new(&self.id), filters).as_json());
     }
 
-    pub(super) fn found(&mut self, list: InboxList) {
-        if self.newest.as_ref().is_none_or(|newest| newest.created_at < list.created_at) {
-            self.newest = Some(list);
+    pub(super) fn found(&mut self, told: Whereabouts) {
+        self.events += 1;
+        if self.events <= MOST_EVENTS {
+            self.told.add(told);
         }
     }
 
@@ -50,7 +65,7 @@ impl Lookup {
     pub(super) fn end(self, effects: &mut Effects) {
         close(&self.id, effects);
         // Its channel has room for every link; if it is gone, so is the question.
-        let _ = self.asker.try_send(self.newest);
+        let _ = self.asker.try_send(self.told);
     }
 
     /// It takes too long.

@@ -244,10 +244,10 @@ async fn a_list_of_inbox_relays_is_published_and_found_by_key() {
         assert_eq!(alice.until_published().await.1, Outcome::Accepted);
     }
     for (key, expected) in [(alice.key(), Some(2)), (bob.public_key(), None)] {
-        let token = sessions.pool.fetch_inbox(key);
+        let token = sessions.pool.look_up(key);
         let found = sessions.until(|inbound| match inbound {
-            Inbound::InboxRelays { token, key, found, answered, asked } => {
-                Some((token, key, found.map(|list| list.relays.len()), answered, asked))
+            Inbound::Whereabouts { token, key, found, answered, asked } => {
+                Some((token, key, found.inbox.map(|list| list.relays.len()), answered, asked))
             }
             _ => None,
         });
@@ -478,14 +478,14 @@ async fn whom_we_look_up_is_asked_of_our_own_relays_alone_and_again_once_they_kn
     let answer = async |sessions: &mut Sessions| {
         sessions
             .until(|inbound| match inbound {
-                Inbound::InboxRelays { token, found, answered, asked, .. } => {
-                    Some((token, found.is_some(), answered, asked))
+                Inbound::Whereabouts { token, found, answered, asked, .. } => {
+                    Some((token, found.inbox.is_some(), answered, asked))
                 }
                 _ => None,
             })
             .await
     };
-    let token = sessions.pool.fetch_inbox(author.public_key());
+    let token = sessions.pool.look_up(author.public_key());
     assert_eq!(answer(&mut sessions).await, (token, false, 0, 0), "nobody is connected: at once");
 
     let mut ours = server.accept_sessions().await;
@@ -495,7 +495,7 @@ async fn whom_we_look_up_is_asked_of_our_own_relays_alone_and_again_once_they_kn
     let _theirs = server.accept_sessions().await;
     session_request(&mut ours).await;
     sessions.until_proven(2).await;
-    let token = sessions.pool.fetch_inbox(author.public_key());
+    let token = sessions.pool.look_up(author.public_key());
     let (id, filter) = ours.request().await;
     assert_eq!((&filter["kinds"], &filter["authors"]), (&json!([10_050]), &json!([author.public_key()])));
     ours.send(json!(["AUTH", "challenge"])).await;

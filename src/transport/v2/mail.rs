@@ -166,7 +166,13 @@ mod tests {
     const NOW: u64 = 1_790_000_000;
 
     fn opened(rumor: Rumor) -> Opened {
-        Opened { from: Hex([1; 32]), id: rumor.id(&Hex([1; 32])), rumor, wrap: Hex([2; 32]) }
+        Opened {
+            from: Hex([1; 32]),
+            to: Hex([9; 32]),
+            id: rumor.id(&Hex([1; 32])),
+            rumor,
+            wrap: Hex([2; 32]),
+        }
     }
 
     fn mail(body: MailBody) -> Mail {

@@ -27,7 +27,7 @@ use crate::transport::inbound::{Inbound, Outcome, Published};
 use crate::transport::ingest::{Gate, Recent};
 use crate::transport::link::{Actor, Command, Control, Counters, Link, Role, Standing};
 use crate::transport::pool::{distinct, redial, watch_clock};
-use crate::transport::question::{MAX_COMMANDS, Question, newest};
+use crate::transport::question::{MAX_COMMANDS, Question, together};
 use crate::transport::signed::Signed;
 use crate::transport::tuning::Tuning;
 use crate::transport::url::{BadRelayUrl, RelayId, foreign_relay_allowed};
@@ -207,6 +207,11 @@ impl SessionPool {
         ranked.into_iter().map(|(_, _, relay)| relay).collect()
     }
 
+    /// Whether any relay that a peer has named may be dialled.
+    pub fn may_reach(&self, urls: &[String]) -> bool {
+        urls.iter().any(|url| foreign_relay_allowed(url, &self.shared.configured))
+    }
+
     /// Whether any of these relays is connected.
     pub fn is_up(&self, relays: &[RelayId]) -> bool {
         let (now, members) = (Instant::now(), self.shared.members());
@@ -256,13 +261,13 @@ impl SessionPool {
         ready.min().map(|at| at - now)
     }
 
-    /// Asks every connected relay of the configuration for a peer's list of inbox relays (kind 10050). The newest
-    /// one comes as [`Inbound::InboxRelays`] with the number returned here: at once if nobody is connected, at the
-    /// latest after [`Tuning::refresh_within`].
+    /// Asks every connected relay of the configuration where a peer is to be found: for its list of inbox relays (kind
+    /// 10050), and for the key that took its place (kind 15920). What they have comes as [`Inbound::Whereabouts`] with
+    /// the number returned here: at once if nobody is connected, at the latest after [`Tuning::refresh_within`].
     ///
-    /// It is asked for here, and not by the identity's links, because whose list somebody wants is whom they are
-    /// about to call; for the same reason a relay that another peer has named is not asked.
-    pub fn fetch_inbox(&self, key: PublicKey) -> u64 {
+    /// It is asked for here, and not by the identity's links, because whom somebody looks for is whom they are about
+    /// to call; for the same reason a relay that another peer has named is not asked.
+    pub fn look_up(&self, key: PublicKey) -> u64 {
         let token = self.lookups.fetch_add(1, Ordering::Relaxed);
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
@@ -275,7 +280,7 @@ impl SessionPool {
             &shared.tuning,
         );
         drop(members);
-        tasks.spawn(question.tell(shared.inbound.clone(), shared.control.subscribe(), newest(token, key)));
+        tasks.spawn(question.tell(shared.inbound.clone(), shared.control.subscribe(), together(token, key)));
         token
     }
 

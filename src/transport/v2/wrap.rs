@@ -229,6 +229,8 @@ impl Wrap {
 pub struct Opened {
     /// Who sealed it.
     pub from: PublicKey,
+    /// The key that it was for.
+    pub to: PublicKey,
     /// The rumor.
     pub rumor: Rumor,
     /// The rumor's id.
@@ -311,6 +313,7 @@ pub fn open_wrap(identity: &Identity, wrap: &Wrap, asked: u8) -> Result<Opened, 
     let id = rumor.id();
     Ok(Opened {
         from: Hex(seal.pubkey.to_bytes()),
+        to: wrap.receiver,
         rumor: Rumor {
             kind: rumor.kind.as_u16(),
             created_at: rumor.created_at.as_secs(),

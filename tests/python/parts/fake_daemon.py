@@ -63,6 +63,7 @@ def message(text: str = "hello", *, id: int = 1, **changes: Any) -> Json:
         "call": "00000000000000c1",
         "from": "peer",
         "peer": PEER_KEY,
+        "tier": "known",
         "kind": "text",
         "text": text,
         "file": None,
@@ -295,4 +296,5 @@ class FakeDaemon:
             "calls": [],
             "unread": 0,
             "outbox": {"queued": 0, "failed": 0},
+            "owner": [],
         }

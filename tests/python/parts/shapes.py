@@ -94,6 +94,7 @@ MESSAGE = {
     "call": (str, None),
     "from": {"me", "peer", "owner"},
     "peer": key,
+    "tier": {"contact", "known", "stranger"},
     "kind": {"text", "file", "escalation", "system"},
     "text": str,
     "file": ({"name": str, "size": int, "mime": str, "sha256": key, "path": (str, None)}, None),
@@ -115,7 +116,12 @@ TRANSCRIPT = {
 RELAY_AUTH = {"none", "required", "done", "failed"}
 STATUS = {
     "agent": {"id": str, "name": str, "pubkey": key, "npub": npub, "capabilities": [str], "home": str},
-    "daemon": {"version": str, "pid": int, "uptime_s": float},
+    "daemon": {
+        "version": str,
+        "pid": int,
+        "uptime_s": float,
+        "code": ({"file": str, "modified": time, "size": int}, None),
+    },
     "relays": [
         {
             "url": str,
@@ -137,6 +143,7 @@ STATUS = {
     "calls": [CALL],
     "unread": int,
     "outbox": {"queued": int, "failed": int},
+    "owner": [{"channel": str, "ok": bool, "error": (str, None)}],
 }
 LIST = {
     "agents": [
@@ -180,6 +187,8 @@ CONTACTS = {
             "tier": {"contact", "known", "stranger"},
             "blocked": bool,
             "allow_legacy": bool,
+            "relays": [str],
+            "reachable": (bool, None),
         }
     ]
 }
