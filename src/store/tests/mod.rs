@@ -1,3 +1,6 @@
+mod damage;
+mod upgrade;
+
 use super::*;
 use crate::proto::call::Call;
 use crate::proto::{CallId, Direction, EventKind, MessageId, MessageKind, MessageState, Protocol, Sender};
