@@ -24,6 +24,8 @@
 mod dumps;
 mod folder;
 mod health;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 pub mod identity;
 mod lock;
 mod private;

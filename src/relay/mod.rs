@@ -27,6 +27,8 @@
 mod accept;
 mod connection;
 mod disk;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod http;
 pub mod limits;
 mod memory;
