@@ -1,4 +1,4 @@
-"""The embedded relay's surface, from outside: by a client that shares no code with it, and whose keys sign in Python."""
+"""The embedded relay's surface, from outside: by a client that shares no code with it and signs in plain Python."""
 
 from __future__ import annotations
 
@@ -240,6 +240,6 @@ def test_a_reader_that_does_not_read_is_cut_and_the_others_are_served(tmp_path: 
 
 
 def served(port: int) -> int:
-    """Connections that are up on the relay's side. (On the client's, one that is not read from looks up for good.)"""
+    """Connections that are up on the relay's side. On the client's, one that is not read from looks up for good."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(row[3] == "01" and row[1].endswith(f":{port:04X}") for row in rows)
