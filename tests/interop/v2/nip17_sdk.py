@@ -27,6 +27,7 @@ from nostr_sdk import (
     UnwrappedGift,
     nip17_extract_relay_list,
     nip17_make_private_msg,
+    uniffi_set_event_loop,
 )
 
 KIND_INBOX = 10050
@@ -145,6 +146,8 @@ async def obey(mailbox: Mailbox, line: str) -> None:
 
 async def main(urls: list[str]) -> None:
     """Runs until stdin ends."""
+    # The authenticator is called from a thread of the library's own.
+    uniffi_set_event_loop(asyncio.get_running_loop())
     keys = Keys.generate()
     client = ClientBuilder().authenticator(Known(keys)).build()
     mailbox = Mailbox(client, keys, [RelayUrl.parse(url) for url in urls])
