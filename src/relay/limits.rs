@@ -43,14 +43,14 @@ pub const MAX_FILTER_VALUES: usize = 2_000;
 /// Events in an answer to one filter: both the default and the most (the figure of strfry).
 pub const MAX_FILTER_LIMIT: usize = 500;
 
-/// Events of one connection in a second, on average. Checking a signature takes 55 µs, so this is a tenth of a core; the
-/// fastest call needs some hundred frames a second. Who is faster is not refused: it is read no faster, so nothing is
-/// lost. (The limiter of nostr-relay-builder refuses, and refills by whole seconds between two events only: it would take
-/// from a client that never pauses. It is out of the way.)
-pub const EVENTS_PER_SECOND: u32 = 2_000;
+/// Events of one connection in a second, on average: checking so many signatures takes a quarter of a core, and the
+/// fastest call needs some hundred frames a second. Who is faster is not refused but read no faster, so nothing is lost.
+/// (The limiter of nostr-relay-builder refuses, and refills by whole seconds between two events only: it would take from a
+/// client that never pauses. It is out of the way.)
+pub const EVENTS_PER_SECOND: u32 = 5_000;
 
-/// Events of one connection that are read at once after a pause: a file, or what waited during an absence.
-pub const EVENTS_AT_ONCE: u32 = 4_000;
+/// Events of one connection that are read at once after a pause: what waited during an absence.
+pub const EVENTS_AT_ONCE: u32 = 10_000;
 
 /// Time for a client to take one frame off our hands. Within it, what waits for that client is bounded; after
 /// it the connection is cut.
