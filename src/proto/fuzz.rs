@@ -2,7 +2,7 @@
 
 use super::v2::batch::{Ack, Batch, Entry, Kind};
 use super::v2::body::Content;
-use super::v2::delivery::{Delivery, Output, Saved};
+use super::v2::delivery::{Delivery, Handled, Output, Saved};
 use super::v2::frame::{self, Frame};
 use super::v2::signal::Signal;
 use super::{Hex, Millis, legacy, presence, safe_file_name, text as shown};
@@ -91,7 +91,10 @@ pub fn delivery(bytes: &[u8]) {
         match bytes.byte() % 16 {
             0..=6 => {
                 let batch = peer_batch(&mut bytes);
-                if let Ok(plaintext) = frame::pad(&batch.encode()) {
+                if let Ok(plaintext) = frame::pad(&batch.encode())
+                    && let Handled::Early(stream) = machine.handle_frame(0, number, &plaintext, now)
+                {
+                    machine.admit(stream);
                     machine.handle_frame(0, number, &plaintext, now);
                 }
                 number += 1;

@@ -146,10 +146,10 @@ fn a_crash_after_any_statement_of_any_migration_loses_nothing() {
         let path = restored(&origin, &sql);
         let before = rows(&Connection::open(&path).unwrap());
         let mut crashes = 0;
-        for step in version as usize..MIGRATIONS.len() {
+        for (step, migration) in MIGRATIONS.iter().enumerate().skip(version as usize) {
             let statements = {
                 let db = Connection::open(&path).unwrap();
-                let mut batch = Batch::new(&db, MIGRATIONS[step]);
+                let mut batch = Batch::new(&db, migration);
                 let mut count = 0;
                 // A statement is prepared only where the ones before it were carried out.
                 while let Some(mut statement) = batch.next().unwrap() {
@@ -169,7 +169,7 @@ fn a_crash_after_any_statement_of_any_migration_loses_nothing() {
                 // Pages go to the log before the commit, as they do where memory is short.
                 db.pragma_update(None, "cache_size", 1).unwrap();
                 db.execute_batch("BEGIN IMMEDIATE").unwrap();
-                let mut batch = Batch::new(&db, MIGRATIONS[step]);
+                let mut batch = Batch::new(&db, migration);
                 for _ in 0..carried_out {
                     batch.next().unwrap().unwrap().execute([]).unwrap();
                 }
