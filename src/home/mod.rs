@@ -23,9 +23,9 @@
 
 mod dumps;
 mod folder;
-mod health;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
+mod health;
 pub mod identity;
 mod lock;
 mod private;
