@@ -199,7 +199,7 @@ fn tag(parts: &[&str]) -> Tag {
 
 /// An event at the gate, and what is then read in it.
 pub fn event(bytes: &[u8]) {
-    const KINDS: [u16; 8] = [4, 1_059, 21_059, 30_078, 5, 10_050, 13, 1];
+    const KINDS: [u16; 9] = [4, 1_059, 21_059, 30_078, 5, 10_050, 13, 1, rotation::KIND];
 
     let mut bytes = Bytes(bytes);
     let (shape, kind, age) = (bytes.byte(), bytes.byte(), bytes.number());
@@ -237,10 +237,11 @@ pub fn event(bytes: &[u8]) {
                 delivered(&world.me, &inbound);
             }
         }
-        let listed = world.gate.admit_inbox(&world.peer.public_key(), &event, size, NOW);
-        if let Ok(list) = listed {
-            assert!(list.relays.len() <= inbox::READ);
-            list.relays.iter().for_each(|url| _ = foreign_relay_allowed(url, &[relay()]));
+        let found = world.gate.admit_whereabouts(&world.peer.public_key(), &event, size, NOW);
+        if let Ok(found) = found {
+            let relays = found.inbox.map(|list| list.relays).unwrap_or_default();
+            assert!(relays.len() <= inbox::READ && found.rotations.iter().all(rotation::is_genuine));
+            relays.iter().for_each(|url| _ = foreign_relay_allowed(url, &[relay()]));
         }
     });
 }
