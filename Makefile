@@ -5,6 +5,7 @@
 #   make lint    formatters, linters, type checkers
 #   make bench   the benchmarks
 #   make soak    the tests that take minutes
+#   make fuzz    what strangers can send, guided by coverage: a minute an input, or P2P_FUZZ_SECONDS
 #   make clean   removes what was built
 #
 # All of them share one target folder, one cargo profile (dev; its dependencies are optimised, see Cargo.toml) and one
@@ -33,7 +34,7 @@ ifeq ($(shell $(BIN)/python -c 'print("alive")' 2>/dev/null),)
 $(TOOLS): always
 endif
 
-.PHONY: demo test lint bench soak clean always
+.PHONY: demo test lint bench soak fuzz clean always
 .DEFAULT_GOAL := test
 
 demo: $(NATIVE)
@@ -54,7 +55,7 @@ lint: $(TOOLS)
 	@$(AS_MATURIN) $(TIMED) 'clippy with python' cargo clippy --locked --all-targets --features python -- -D warnings
 	@$(TIMED) 'mypy' $(BIN)/mypy
 	@$(TIMED) 'stubtest' $(BIN)/stubtest p2p_comm._native
-	@$(if $(DENY),$(TIMED) 'cargo deny' cargo deny --locked check bans licenses sources,echo 'cargo deny: not installed, not run')
+	@$(if $(DENY),$(TIMED) 'cargo deny' scripts/deny.sh,echo 'cargo deny: not installed, not run')
 
 bench: $(TOOLS)
 	@$(TIMED) 'benchmarks' scripts/bench.sh
@@ -62,6 +63,9 @@ bench: $(TOOLS)
 soak: $(NATIVE)
 	@$(TIMED) 'nostr-rs-relay' scripts/install-nostr-rs-relay.sh
 	@$(TIMED) 'soak tests' $(BIN)/python -m pytest -m soak
+
+fuzz:
+	@$(TIMED) 'fuzzing' scripts/fuzz.sh
 
 clean:
 	cargo clean

@@ -21,3 +21,6 @@ pub mod cli;
 pub mod daemon;
 #[cfg(feature = "python")]
 mod py;
+// What strangers can send, for tests.
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;

@@ -18,7 +18,8 @@ use crate::relay::{DEFAULT_ADDRESS, EmbeddedRelay, Options, Store};
 Example: p2p-comm relay --port 7447 --store ./relay
          P2P_NOSTR_RELAYS=ws://127.0.0.1:7447 p2p-comm status
 
-It prints its URL, and listens on the loopback address only. It makes no identity.")]
+It prints its URL, and listens on the loopback address only: a web page gets nothing from it, and gift wraps go only to
+whom they are for. Other machines reach it through a proxy of yours (--public-url wss://...). It makes no identity.")]
 pub(super) struct Relay {
     /// The port; 0 takes any free one
     #[arg(long, default_value_t = DEFAULT_ADDRESS.port())]
@@ -29,6 +30,9 @@ pub(super) struct Relay {
     /// Keep events in this folder
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
+    /// What clients call this relay behind a proxy, which has to add TLS: they prove who they are for this address
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
 }
 
 impl Relay {
@@ -45,6 +49,7 @@ impl Relay {
         let options = Options {
             address: SocketAddr::new(DEFAULT_ADDRESS.ip(), self.port),
             store: self.store.map_or(Store::Memory, Store::Disk),
+            public_url: self.public_url,
             ..Options::default()
         };
         let relay = EmbeddedRelay::start(options).await.map_err(|error| not_started(&error))?;

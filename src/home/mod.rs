@@ -23,6 +23,8 @@
 
 mod dumps;
 mod folder;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod health;
 pub mod identity;
 mod lock;

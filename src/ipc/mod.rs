@@ -17,6 +17,8 @@
 //! * A client whose request was not answered knows whether the daemon said no, or is gone ([`Lost`]).
 
 mod client;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod lines;
 mod server;
 mod wire;

@@ -2,6 +2,8 @@
 //! time is always the last argument.
 
 pub mod call;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod ids;
 pub mod legacy;
 mod names;

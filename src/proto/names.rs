@@ -10,9 +10,12 @@ pub fn safe_file_name(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let kept: String = last.chars().map(|c| if is_unsafe(c) { '_' } else { c }).collect();
     let trimmed = kept.trim_start_matches(['.', ' ', '~', '-']).trim_end_matches(['.', ' ']);
-    if trimmed.is_empty() || is_reserved(trimmed) {
-        return format!("file{}", if trimmed.is_empty() { String::new() } else { format!("-{trimmed}") });
-    }
+    let reserved = format!("file-{trimmed}");
+    let trimmed = match trimmed {
+        "" => return "file".to_owned(),
+        _ if is_reserved(trimmed) => &reserved,
+        _ => trimmed,
+    };
     // 255 bytes is what file systems take; the margin is for a `-2` that tells two of the same name apart.
     let bytes_limit = 240;
     let (stem, extension) = match trimmed.rsplit_once('.') {
@@ -27,6 +30,10 @@ pub fn safe_file_name(name: &str) -> String {
             break;
         }
         out.push(c);
+    }
+    if extension.is_empty() {
+        // The cut may have left blanks at the end.
+        out.truncate(out.trim_end_matches(['.', ' ']).len());
     }
     out + &extension
 }
@@ -87,6 +94,13 @@ mod tests {
     fn a_long_name_is_cut_and_keeps_its_extension() {
         let name = safe_file_name(&format!("{}.json", "é".repeat(500)));
         assert!(name.ends_with(".json") && name.chars().count() <= NAME_LIMIT && name.len() <= 240);
+        for hostile in
+            [format!("CON.{}", "x".repeat(500)), format!("{} {}", "x".repeat(119), "y".repeat(500))]
+        {
+            let name = safe_file_name(&hostile);
+            assert!(name.chars().count() <= NAME_LIMIT, "{name}");
+            assert_eq!(safe_file_name(&name), name);
+        }
     }
 
     proptest::proptest! {

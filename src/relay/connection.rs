@@ -16,7 +16,7 @@
 //!   which [`ANSWERS_AT_ONCE`] exist in the whole relay. A client that takes no frame for `write_timeout` is cut;
 //! * a client that may have missed a live event is cut, so that it notices and asks again.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,10 +25,10 @@ use std::time::Duration;
 
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use nostr_relay_builder::LocalRelay;
-use nostr_relay_builder::prelude::Timestamp;
+use nostr_relay_builder::prelude::{JsonUtil, Kind, RelayMessage, Timestamp};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -57,6 +57,9 @@ const MAX_BEHIND: u64 = 900;
 /// Time between PINGs. A client that sent nothing at all after two of them, not even a PONG, is gone: a machine
 /// that lost its network holds its place for three minutes at most.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a gift wrap's JSON has in it, and little else.
+const WRAP_KIND: &str = r#""kind":1059"#;
 
 /// Time for a close frame to leave.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -139,12 +142,13 @@ async fn converse(
     let pipe = WebSocketStream::from_raw_socket(outer, Role::Client, Some(config)).await;
     let ((mut to_client, from_client), (to_session, from_session)) = (socket.split(), pipe.split());
     let (replies, replies_waiting) = mpsc::channel(REPLIES);
-    let answers = Answers::default();
+    let (answers, asked) = (Answers::default(), WrapsAsked::default());
 
     let end = {
         let mut session = pin!(house.relay.take_connection(inner, peer));
-        let mut inbound = pin!(receive(from_client, to_session, replies, &answers, house));
-        let mut outbound = pin!(deliver(from_session, &mut to_client, replies_waiting, &answers, house));
+        let mut inbound = pin!(receive(from_client, to_session, replies, &answers, &asked, house));
+        let mut outbound =
+            pin!(deliver(from_session, &mut to_client, replies_waiting, &answers, &asked, house));
         // The way out comes first and the way in last: all three share one task's time, and a client that
         // publishes without a pause must not starve its own answers.
         tokio::select! {
@@ -187,12 +191,14 @@ async fn receive(
     mut to_session: impl Sink<Message, Error = Error> + Unpin,
     replies: mpsc::Sender<Message>,
     answers: &Answers,
+    asked: &WrapsAsked,
     house: &House,
 ) -> Result<(), Cut> {
     let mut pings = interval(PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     pings.tick().await; // The first is due at once.
     let mut unanswered = 0;
+    let mut pace = Pace::new(&house.limits, Instant::now());
     loop {
         let message = tokio::select! {
             message = from_client.next() => match message {
@@ -218,7 +224,16 @@ async fn receive(
         };
         match verdict {
             Verdict::Pass => to_session.send(message).await?,
-            Verdict::PassWhenAnswerable => {
+            Verdict::PassClose(subscription) => {
+                asked.end(&subscription);
+                to_session.send(message).await?;
+            }
+            Verdict::PassAtPace => {
+                sleep_until(pace.step(Instant::now())).await;
+                to_session.send(message).await?;
+            }
+            Verdict::PassWhenAnswerable { subscription, wraps } => {
+                asked.begin(subscription, wraps);
                 // The semaphore is never closed; were it, the REQ would pass without a permit.
                 answers.begin(Arc::clone(&house.answers).acquire_owned().await.ok());
                 to_session.send(message).await?;
@@ -233,12 +248,39 @@ async fn receive(
     }
 }
 
+/// How fast the events of a client are read: a token bucket that keeps a client waiting instead of refusing it.
+#[derive(Debug)]
+struct Pace {
+    /// Time that one event is worth.
+    interval: Duration,
+    /// How far `next` may lie in the past: what may come at once.
+    saved: Duration,
+    /// When an event would be in pace that came at its rate all the time.
+    next: Instant,
+}
+
+impl Pace {
+    fn new(limits: &Limits, now: Instant) -> Self {
+        let interval = Duration::from_secs(1) / limits.events_per_second.max(1);
+        let saved = interval * limits.events_at_once;
+        Self { interval, saved, next: now.checked_sub(saved).unwrap_or(now) }
+    }
+
+    /// When the event that came now may be read.
+    fn step(&mut self, now: Instant) -> Instant {
+        let due = self.next.max(now.checked_sub(self.saved).unwrap_or(now));
+        self.next = due + self.interval;
+        due.max(now)
+    }
+}
+
 /// Takes the session's messages and our replies to the client.
 async fn deliver(
     mut from_session: impl Stream<Item = Result<Message, Error>> + Unpin,
     to_client: &mut (impl Sink<Message, Error = Error> + Unpin),
     mut replies: mpsc::Receiver<Message>,
     answers: &Answers,
+    asked: &WrapsAsked,
     house: &House,
 ) -> Result<(), Cut> {
     let accepted = || house.accepted.load(Ordering::Relaxed);
@@ -258,15 +300,61 @@ async fn deliver(
             }
         };
         let Some(message) = message.transpose()? else { return Ok(()) };
-        if let Message::Text(text) = &message
-            && (text.starts_with(r#"["EOSE","#) || text.starts_with(r#"["CLOSED","#))
-        {
-            answers.end();
+        if let Message::Text(text) = &message {
+            if text.starts_with(r#"["EOSE","#) || text.starts_with(r#"["CLOSED","#) {
+                answers.end();
+            }
+            if house.limits.gift_wraps_to_receiver_only && !asked.admits(text) {
+                continue;
+            }
         }
         timeout(house.limits.write_timeout, to_client.send(message)).await.map_err(|_| Cut::Stalled)??;
         if accepted() - caught_up > MAX_BEHIND {
             return Err(Cut::Behind);
         }
+    }
+}
+
+/// The subscriptions of this connection that ask for gift wraps by their kind. The builder checks these; by a filter that
+/// names no kind it would serve everybody's.
+#[derive(Default)]
+struct WrapsAsked(Mutex<HashSet<String>>);
+
+impl WrapsAsked {
+    fn begin(&self, subscription: String, wraps: bool) {
+        let mut asked = self.subscriptions();
+        if wraps {
+            asked.insert(subscription);
+        } else {
+            asked.remove(&subscription);
+        }
+    }
+
+    fn end(&self, subscription: &str) {
+        self.subscriptions().remove(subscription);
+    }
+
+    /// Whether the client may have what the session says.
+    fn admits(&self, text: &str) -> bool {
+        if text.starts_with(r#"["CLOSED","#)
+            && let Ok(RelayMessage::Closed { subscription_id, .. }) = RelayMessage::from_json(text)
+        {
+            self.end(subscription_id.as_str());
+        }
+        // Within a string the quotation marks would be escaped.
+        if !text.starts_with(r#"["EVENT","#) || !text.contains(WRAP_KIND) {
+            return true;
+        }
+        match RelayMessage::from_json(text) {
+            Ok(RelayMessage::Event { subscription_id, event }) => {
+                event.kind != Kind::GiftWrap || self.subscriptions().contains(subscription_id.as_str())
+            }
+            _ => false,
+        }
+    }
+
+    fn subscriptions(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -287,5 +375,23 @@ impl Answers {
 
     fn permits(&self) -> MutexGuard<'_, VecDeque<Option<OwnedSemaphorePermit>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_grants_a_burst_then_its_rate_and_saves_no_more_than_a_burst() {
+        let limits = Limits { events_per_second: 10, events_at_once: 3, ..Limits::default() };
+        let start = Instant::now();
+        let mut pace = Pace::new(&limits, start);
+        let waits = |pace: &mut Pace, at: Instant, steps: usize| -> Vec<u128> {
+            (0..steps).map(|_| (pace.step(at) - at).as_millis()).collect()
+        };
+        assert_eq!(waits(&mut pace, start, 6), [0, 0, 0, 0, 100, 200]);
+        let later = start + Duration::from_secs(3_600);
+        assert_eq!(waits(&mut pace, later, 6), [0, 0, 0, 0, 100, 200]);
     }
 }

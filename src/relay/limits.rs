@@ -1,7 +1,6 @@
 //! What the relay grants to one client and to all of them together.
 //!
-//! The defaults suit a relay on loopback whose clients are agents of one machine. Whoever binds another
-//! address should read them again: [`NOTES_PER_MINUTE`] in particular trusts the clients.
+//! The defaults suit a relay on loopback whose clients are agents of one machine.
 
 use std::time::Duration;
 
@@ -44,10 +43,14 @@ pub const MAX_FILTER_VALUES: usize = 2_000;
 /// Events in an answer to one filter: both the default and the most (the figure of strfry).
 pub const MAX_FILTER_LIMIT: usize = 500;
 
-/// Events a client may publish in a minute: no limit in practice. The limiter of nostr-relay-builder refills
-/// by whole seconds between two events only, so a client that never pauses for a second gets this many in all
-/// and then loses up to a second of them, whatever the rate: a lower figure punishes steady traffic.
-pub const NOTES_PER_MINUTE: u32 = u32::MAX;
+/// Events of one connection in a second, on average: checking so many signatures takes a quarter of a core, and the
+/// fastest call needs some hundred frames a second. Who is faster is not refused but read no faster, so nothing is lost.
+/// (The limiter of nostr-relay-builder refuses, and refills by whole seconds between two events only: it would take from a
+/// client that never pauses. It is out of the way.)
+pub const EVENTS_PER_SECOND: u32 = 5_000;
+
+/// Events of one connection that are read at once after a pause: what waited during an absence.
+pub const EVENTS_AT_ONCE: u32 = 10_000;
 
 /// Time for a client to take one frame off our hands. Within it, what waits for that client is bounded; after
 /// it the connection is cut.
@@ -80,12 +83,14 @@ pub struct Limits {
     pub max_filter_values: usize,
     /// Events in the stored answer to one filter, also where the filter has no limit.
     pub max_filter_limit: usize,
-    /// Events a connection may publish in a minute; see [`NOTES_PER_MINUTE`] before lowering it.
-    pub notes_per_minute: u32,
+    /// Events of a connection in a second, on average: above zero.
+    pub events_per_second: u32,
+    /// Events of a connection that are read at once after a pause.
+    pub events_at_once: u32,
     /// Time for a client to take one frame.
     pub write_timeout: Duration,
-    /// Gift wraps (kind 1059) only for the key they are addressed to, proven by NIP-42. A filter must then name
-    /// its kinds, because one without could match them.
+    /// Gift wraps (kind 1059) only for the key they are addressed to, proven by NIP-42, in a request that names their
+    /// kind. What a wrap says is encrypted; that somebody gets one, and when, is what this keeps from others.
     pub gift_wraps_to_receiver_only: bool,
 }
 
@@ -104,9 +109,10 @@ impl Default for Limits {
             max_filters: MAX_FILTERS,
             max_filter_values: MAX_FILTER_VALUES,
             max_filter_limit: MAX_FILTER_LIMIT,
-            notes_per_minute: NOTES_PER_MINUTE,
+            events_per_second: EVENTS_PER_SECOND,
+            events_at_once: EVENTS_AT_ONCE,
             write_timeout: WRITE_TIMEOUT,
-            gift_wraps_to_receiver_only: false,
+            gift_wraps_to_receiver_only: true,
         }
     }
 }

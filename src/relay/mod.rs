@@ -11,13 +11,15 @@
 //!
 //! * `accept` takes sockets until the relay stops, and ends every connection when it does;
 //! * `http` refuses web pages (`Origin`), answers NIP-11, upgrades the rest;
-//! * `connection` carries frames between client and builder under our limits;
+//! * `connection` carries frames between client and builder under our limits, at our pace;
 //! * `screen` judges each message and refuses in NIP-01's words;
 //! * `memory` and `disk` keep events: replaceable and addressable ones, deletions (NIP-09), expirations (NIP-40).
 //!
 //! # Invariants
 //!
 //! * No message of a stranger ends more than the stranger's own connection.
+//! * It listens on the loopback interface only, and a web page that a browser of this machine shows gets nothing from it.
+//! * A gift wrap goes to the key it is addressed to, once that is proven (NIP-42): live or stored, by whatever filter.
 //! * Everything a client can make us hold is bounded by [`Limits`] or a constant beside its use.
 //! * After [`EmbeddedRelay::stop`] no task, socket or port of the relay is left; dropping the relay comes to the
 //!   same a little later.
@@ -25,6 +27,8 @@
 mod accept;
 mod connection;
 mod disk;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod http;
 pub mod limits;
 mod memory;
@@ -33,13 +37,13 @@ mod screen;
 mod tests;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nostr_relay_builder::builder::{PolicyResult, RateLimit, WritePolicy};
-use nostr_relay_builder::prelude::{BoxedFuture, DatabaseError, Event, NostrDatabase};
+use nostr_relay_builder::prelude::{BoxedFuture, DatabaseError, Event, NostrDatabase, RelayUrl};
 use nostr_relay_builder::{LocalRelay, RelayBuilder};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -55,11 +59,11 @@ pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOC
 /// How to run a relay.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to listen; port 0 takes any free port. Anything but loopback opens the relay to other machines,
-    /// without TLS.
+    /// Where to listen, on the loopback interface; port 0 takes any free port. Other machines come through a proxy that
+    /// speaks TLS.
     pub address: SocketAddr,
-    /// What clients call this relay where that is neither its address nor `localhost`, as behind a TLS proxy.
-    /// NIP-42 authentication is signed for this URL, and refused when signed for another.
+    /// What clients call this relay where that is no loopback address, as behind a TLS proxy. NIP-42 authentication is
+    /// signed for this URL, and refused when signed for another.
     pub public_url: Option<String>,
     /// Where events are kept.
     pub store: Store,
@@ -86,6 +90,9 @@ pub enum Store {
 /// Why a relay did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The address can be reached by other machines, and this relay has no TLS.
+    #[error("{0} is not a loopback address: this relay serves its own machine only")]
+    Exposed(SocketAddr),
     /// The address is taken, or not ours.
     #[error("cannot listen on {address}")]
     Listen {
@@ -94,6 +101,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The public URL is no address of a relay.
+    #[error("{0} is no address of a relay")]
+    PublicUrl(String),
     /// The folder or the files in it cannot be used.
     #[error("cannot open the relay's store in {}", folder.display())]
     Store {
@@ -117,6 +127,11 @@ impl EmbeddedRelay {
     /// Opens the store, binds the address, and serves from then on. Must be called within a tokio runtime.
     pub async fn start(options: Options) -> Result<Self, Error> {
         let Options { address, public_url, store, limits } = options;
+        if !address.ip().is_loopback() {
+            return Err(Error::Exposed(address));
+        }
+        let public =
+            public_url.map(|url| RelayUrl::parse(&url).map_err(|_| Error::PublicUrl(url))).transpose()?;
         let store: Arc<dyn NostrDatabase> = match store {
             Store::Memory => Arc::new(memory::Memory::new()),
             Store::Disk(folder) => match disk::Disk::open(&folder) {
@@ -127,14 +142,10 @@ impl EmbeddedRelay {
         let listen_error = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
-        if !address.ip().is_loopback() {
-            tracing::warn!(%address, "the embedded relay is open to other machines, without TLS");
-        }
-
         let accepted = Arc::new(AtomicU64::new(0));
         let house = Arc::new(House {
             relay: LocalRelay::new(builder(&limits, store, Arc::clone(&accepted))),
-            screen: Screen::new(limits.clone(), address, public_url.as_deref()),
+            screen: Screen::new(limits.clone(), public),
             document: http::information_document(&limits),
             places: Arc::new(Semaphore::new(limits.max_connections)),
             answers: Arc::new(Semaphore::new(connection::ANSWERS_AT_ONCE)),
@@ -149,12 +160,7 @@ impl EmbeddedRelay {
 
     /// The URL for clients on this machine.
     pub fn url(&self) -> String {
-        let ip = match self.address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        format!("ws://{}", SocketAddr::new(ip, self.address.port()))
+        format!("ws://{}", self.address)
     }
 
     /// The address the relay listens on, with the port it got.
@@ -177,7 +183,8 @@ fn builder(limits: &Limits, store: Arc<dyn NostrDatabase>, accepted: Arc<AtomicU
         .database(store)
         .rate_limit(RateLimit {
             max_reqs: limits.max_subscriptions,
-            notes_per_minute: limits.notes_per_minute,
+            // `connection` keeps the pace.
+            notes_per_minute: u32::MAX,
         })
         .max_subid_length(limits.max_subscription_id)
         .max_filter_limit(limits.max_filter_limit)

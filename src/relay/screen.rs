@@ -5,12 +5,11 @@
 //! limit (NEG-OPEN, COUNT, filters by the thousand, full-text search over the whole store). What fails here is
 //! answered here, in NIP-01's words, and the connection lives on.
 
-use std::net::SocketAddr;
-use std::str::FromStr;
+use std::collections::BTreeSet;
 
 use nostr_relay_builder::prelude::nostr::serde_json;
 use nostr_relay_builder::prelude::{
-    ClientMessage, Event, Filter, JsonUtil, Kind, RelayMessage, RelayUrl, SubscriptionId, TagKind,
+    ClientMessage, Event, Filter, Host, JsonUtil, Kind, RelayMessage, RelayUrl, SubscriptionId, TagKind,
     TagStandard, Timestamp,
 };
 
@@ -21,8 +20,17 @@ use super::limits::Limits;
 pub(super) enum Verdict {
     /// The builder may have it.
     Pass,
-    /// The builder may have it when there is room for an answer of many events.
-    PassWhenAnswerable,
+    /// It ends this subscription: the builder may have it.
+    PassClose(String),
+    /// It is an event: the builder may have it when the client's pace allows.
+    PassAtPace,
+    /// It is a request: the builder may have it when there is room for an answer of many events.
+    PassWhenAnswerable {
+        /// Its subscription.
+        subscription: String,
+        /// It asks for gift wraps by their kind; the builder sees to it that they are the client's own.
+        wraps: bool,
+    },
     /// The client gets this instead.
     Refuse(String),
 }
@@ -31,21 +39,14 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Screen {
     limits: Limits,
-    /// The names under which a client may have reached us, for NIP-42's `relay` tag.
-    names: Vec<RelayUrl>,
+    /// What clients call us where a proxy stands in front, for NIP-42's `relay` tag.
+    public: Option<RelayUrl>,
 }
 
 impl Screen {
-    /// `public_url` is what clients call us where a proxy stands in front.
-    pub(super) fn new(limits: Limits, address: SocketAddr, public_url: Option<&str>) -> Self {
-        let own = [
-            address.to_string(),
-            format!("127.0.0.1:{}", address.port()),
-            format!("localhost:{}", address.port()),
-        ]
-        .map(|host| format!("ws://{host}"));
-        let names = public_url.into_iter().chain(own.iter().map(String::as_str));
-        Self { limits, names: names.filter_map(|name| RelayUrl::from_str(name).ok()).collect() }
+    /// `public` is what clients call us where a proxy stands in front.
+    pub(super) fn new(limits: Limits, public: Option<RelayUrl>) -> Self {
+        Self { limits, public }
     }
 
     pub(super) fn judge(&self, text: &str, now: Timestamp) -> Verdict {
@@ -56,20 +57,22 @@ impl Screen {
         match message {
             ClientMessage::Event(event) => match self.objection_to_event(&event, now) {
                 Some(reason) => refuse(&RelayMessage::ok(event.id, false, reason)),
-                None => Verdict::Pass,
+                None => Verdict::PassAtPace,
             },
             ClientMessage::Req { subscription_id, filters } => {
-                let objection = self.objection_to_filters(filters.iter().map(AsRef::as_ref));
-                match objection {
+                let wraps = filters
+                    .iter()
+                    .any(|filter| kinds(filter).is_some_and(|kinds| kinds.contains(&Kind::GiftWrap)));
+                match self.objection_to_filters(filters.iter().map(AsRef::as_ref), wraps) {
                     Some(reason) => closed(&subscription_id, reason),
-                    None => Verdict::PassWhenAnswerable,
+                    None => Verdict::PassWhenAnswerable { subscription: subscription_id.to_string(), wraps },
                 }
             }
             ClientMessage::Auth(event) => match self.objection_to_auth(&event) {
                 Some(reason) => refuse(&RelayMessage::ok(event.id, false, reason)),
                 None => Verdict::Pass,
             },
-            ClientMessage::Close(_) => Verdict::Pass,
+            ClientMessage::Close(subscription_id) => Verdict::PassClose(subscription_id.to_string()),
             ClientMessage::Count { subscription_id, .. } => {
                 closed(&subscription_id, "unsupported: this relay does not count")
             }
@@ -100,15 +103,20 @@ impl Screen {
         None
     }
 
-    fn objection_to_filters<'a>(&self, filters: impl Iterator<Item = &'a Filter>) -> Option<String> {
+    fn objection_to_filters<'a>(
+        &self,
+        filters: impl Iterator<Item = &'a Filter>,
+        wraps: bool,
+    ) -> Option<String> {
         let limits = &self.limits;
         let (mut count, mut values) = (0, 0);
         for filter in filters {
             if filter.search.is_some() {
                 return Some("unsupported: this relay does not search".to_owned());
             }
-            if limits.gift_wraps_to_receiver_only && filter.kinds.is_none() {
-                return Some("restricted: a filter must name its kinds here".to_owned());
+            // Which of the filters an event was sent for, nobody can tell afterwards.
+            if limits.gift_wraps_to_receiver_only && wraps && kinds(filter).is_none() {
+                return Some("restricted: beside gift wraps, a filter must name its kinds".to_owned());
             }
             count += 1;
             values += size(filter);
@@ -129,9 +137,22 @@ impl Screen {
             return Some("invalid: not an event of kind 22242");
         }
         match event.tags.find_standardized(TagKind::Relay) {
-            Some(TagStandard::Relay(url)) if self.names.contains(url) => None,
+            Some(TagStandard::Relay(url)) if self.is_ours(url) => None,
             _ => Some("invalid: signed for another relay"),
         }
+    }
+
+    /// Whether a client that means us may call us so. Every port of this machine's own is right: we may stand behind a
+    /// tunnel or a proxy of its owner, and whoever else listens here is no relay from elsewhere that passes our challenge
+    /// on.
+    fn is_ours(&self, url: &RelayUrl) -> bool {
+        let own = match url.host() {
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            Some(Host::Domain(name)) => name == "localhost",
+            None => false,
+        };
+        own || self.public.as_ref() == Some(url)
     }
 }
 
@@ -144,6 +165,11 @@ fn parse(text: &str) -> Result<ClientMessage<'_>, String> {
         return Ok(ClientMessage::event(event));
     }
     ClientMessage::from_json(text).map_err(|error| error.to_string())
+}
+
+/// The kinds that a filter asks for; none if it asks for every kind, as it does with an empty list.
+fn kinds(filter: &Filter) -> Option<&BTreeSet<Kind>> {
+    filter.kinds.as_ref().filter(|kinds| !kinds.is_empty())
 }
 
 /// How many values a filter holds.
@@ -172,8 +198,7 @@ mod tests {
     use crate::relay::memory::Memory;
 
     fn screen() -> Screen {
-        let address = SocketAddr::from(([127, 0, 0, 1], 7447));
-        Screen::new(Limits { gift_wraps_to_receiver_only: true, ..Limits::default() }, address, None)
+        Screen::new(Limits::default(), None)
     }
 
     proptest! {

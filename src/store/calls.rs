@@ -2,6 +2,7 @@
 
 use rusqlite::Row;
 
+use super::intact::{self, Content, Mark};
 use super::{Result, Store};
 use crate::proto::call::{Call, Ended};
 use crate::proto::{CallId, PublicKey};
@@ -16,9 +17,27 @@ pub struct StoredCall {
 }
 
 const COLUMNS: &str = "id, peer, room, direction, protocol, agent_id, agent_name, topic, started_at, ring_until, \
-     connected_at, ended_at, end_reason, words, next_out, next_in, closing_after, closing_until, gap_until, messages, queued";
+     connected_at, ended_at, end_reason, words, next_out, next_in, closing_after, closing_until, gap_until, messages, queued, hash";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<StoredCall> {
+/// Of who calls, and of what is said about it. Numbers and times change, and are not of it.
+fn mark(call: &Call) -> Mark {
+    Content::new()
+        .field(call.id.0)
+        .field(call.peer.0)
+        .field(&call.room)
+        .field(&call.agent_id)
+        .field(&call.agent_name)
+        .field(&call.topic)
+        .optional(call.ended.as_ref().and_then(|ended| ended.words.as_deref()))
+        .mark()
+}
+
+/// A call, if it is what was written.
+fn read(row: &Row<'_>) -> rusqlite::Result<Option<StoredCall>> {
+    Ok(intact::read(row, 21, "call", read_unverified, |stored| mark(&stored.call)))
+}
+
+fn read_unverified(row: &Row<'_>) -> rusqlite::Result<StoredCall> {
     let ended = match (row.get(11)?, row.get(12)?) {
         (Some(at), Some(reason)) => Some(Ended { at, reason, words: row.get(13)? }),
         _ => None,
@@ -59,11 +78,11 @@ impl Store {
         self.execute(
             "INSERT INTO calls (id, peer, room, direction, protocol, agent_id, agent_name, topic, started_at, \
              ring_until, connected_at, ended_at, end_reason, words, next_out, next_in, closing_after, closing_until, \
-             gap_until, queued) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) \
-             ON CONFLICT (id) DO UPDATE SET room = ?3, agent_id = ?6, agent_name = ?7, connected_at = ?11, \
-             ended_at = ?12, end_reason = ?13, words = ?14, next_out = ?15, next_in = ?16, closing_after = ?17, \
-             closing_until = ?18, gap_until = ?19, queued = ?20",
+             gap_until, queued, hash) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21) \
+             ON CONFLICT (id) DO UPDATE SET peer = ?2, room = ?3, agent_id = ?6, agent_name = ?7, topic = ?8, \
+             connected_at = ?11, ended_at = ?12, end_reason = ?13, words = ?14, next_out = ?15, next_in = ?16, \
+             closing_after = ?17, closing_until = ?18, gap_until = ?19, queued = ?20, hash = ?21",
             rusqlite::params![
                 call.id,
                 call.peer,
@@ -85,8 +104,19 @@ impl Store {
                 call.closing.map(|(_, until)| until),
                 call.gap_until,
                 call.queued,
+                mark(call),
             ],
         )
+    }
+
+    fn one_call(&self, which: &str, params: impl rusqlite::Params) -> Result<Option<StoredCall>> {
+        let sql = format!("SELECT {COLUMNS} FROM calls WHERE {which}");
+        Ok(self.query_one(&sql, params, read)?.flatten())
+    }
+
+    fn all_calls(&self, which: &str, params: impl rusqlite::Params) -> Result<Vec<StoredCall>> {
+        let sql = format!("SELECT {COLUMNS} FROM calls WHERE {which}");
+        Ok(self.query_all(&sql, params, read)?.into_iter().flatten().collect())
     }
 
     /// A call by its id.
@@ -94,7 +124,7 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn call(&self, id: &CallId) -> Result<Option<StoredCall>> {
-        self.query_one(&format!("SELECT {COLUMNS} FROM calls WHERE id = ?"), [id], read)
+        self.one_call("id = ?", [id])
     }
 
     /// A call by what it is on the wire.
@@ -102,8 +132,7 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn call_in_room(&self, peer: &PublicKey, room: &str) -> Result<Option<StoredCall>> {
-        let sql = format!("SELECT {COLUMNS} FROM calls WHERE peer = ? AND room = ?");
-        self.query_one(&sql, (peer, room), read)
+        self.one_call("peer = ? AND room = ?", (peer, room))
     }
 
     /// Calls that are not over, newest first.
@@ -111,8 +140,7 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn live_calls(&self) -> Result<Vec<StoredCall>> {
-        let sql = format!("SELECT {COLUMNS} FROM calls WHERE ended_at IS NULL ORDER BY rowid DESC");
-        self.query_all(&sql, [], read)
+        self.all_calls("ended_at IS NULL ORDER BY rowid DESC", [])
     }
 
     /// Calls, newest first: in the order in which they came. When one began, its caller's clock says.
@@ -120,8 +148,7 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn calls(&self, limit: usize) -> Result<Vec<StoredCall>> {
-        let sql = format!("SELECT {COLUMNS} FROM calls WHERE queued = 0 ORDER BY rowid DESC LIMIT ?");
-        self.query_all(&sql, [limit], read)
+        self.all_calls("queued = 0 ORDER BY rowid DESC LIMIT ?", [limit])
     }
 
     /// Calls that came in, were not answered, and that nobody has looked at yet; newest first.
@@ -129,11 +156,9 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn missed_calls(&self, limit: usize) -> Result<Vec<StoredCall>> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM calls WHERE direction = 'in' AND ended_at IS NOT NULL AND connected_at IS NULL \
-             AND end_reason <> 'rejected' AND looked_at = 0 AND queued = 0 ORDER BY rowid DESC LIMIT ?"
-        );
-        self.query_all(&sql, [limit], read)
+        let missed = "direction = 'in' AND ended_at IS NOT NULL AND connected_at IS NULL \
+             AND end_reason <> 'rejected' AND looked_at = 0 AND queued = 0 ORDER BY rowid DESC LIMIT ?";
+        self.all_calls(missed, [limit])
     }
 
     /// Calls that wait in the queue of strangers, newest first: those that still ring, and those that have rung.
@@ -141,8 +166,7 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn queued_calls(&self) -> Result<Vec<StoredCall>> {
-        let sql = format!("SELECT {COLUMNS} FROM calls WHERE queued = 1 ORDER BY rowid DESC");
-        self.query_all(&sql, [], read)
+        self.all_calls("queued = 1 ORDER BY rowid DESC", [])
     }
 
     /// Deletes a call in which nothing was said.
@@ -174,7 +198,7 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn call_by_client_id(&self, client_id: &str) -> Result<Option<StoredCall>> {
-        self.query_one(&format!("SELECT {COLUMNS} FROM calls WHERE client_id = ?"), [client_id], read)
+        self.one_call("client_id = ?", [client_id])
     }
 
     /// Remembers the caller's own name for a call.

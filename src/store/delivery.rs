@@ -1,9 +1,26 @@
 //! The delivery machine's memory: what [`Saved::apply`] does to a value, done to rows.
 
+use std::collections::BTreeSet;
+
+use rusqlite::Row;
+
+use super::intact::{self, Content, Mark};
 use super::{Result, Store, json};
-use crate::proto::CallId;
 use crate::proto::v2::batch::{Entry, Kind};
 use crate::proto::v2::delivery::{Change, Queued, Saved};
+use crate::proto::{CallId, MessageId};
+
+fn mark(
+    call: &CallId,
+    outgoing: bool,
+    (stream, seq): (u32, u64),
+    kind: Kind,
+    id: &MessageId,
+    body: &[u8],
+) -> Mark {
+    let place = Content::new().field(call.0).number(outgoing.into()).number(stream.into()).number(seq);
+    place.number(u8::from(kind).into()).field(id.0).field(body).mark()
+}
 
 impl Store {
     /// Takes a change of a call's delivery machine.
@@ -49,9 +66,14 @@ impl Store {
         let Entry { stream, seq, kind, id, body } = entry;
         // A chunk of ours is read from the file's copy again.
         let body = if outgoing && *kind == Kind::Chunk { &[][..] } else { body.as_slice() };
-        let replace = if outgoing { "DO UPDATE SET kind = ?5, id = ?6, body = ?7" } else { "DO NOTHING" };
-        let sql = format!("INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT {replace}");
-        self.execute(&sql, (call, outgoing, stream, seq, u8::from(*kind), id, body))
+        let replace =
+            if outgoing { "DO UPDATE SET kind = ?5, id = ?6, body = ?7, hash = ?8" } else { "DO NOTHING" };
+        let sql = format!(
+            "INSERT INTO entries (call, outgoing, stream, seq, kind, id, body, hash) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT {replace}"
+        );
+        let mark = mark(call, outgoing, (*stream, *seq), *kind, id, body);
+        self.execute(&sql, (call, outgoing, stream, seq, u8::from(*kind), id, body, mark))
     }
 
     /// A stream's number rises and never falls: an entry that is replaced has an older one.
@@ -91,20 +113,7 @@ impl Store {
             let streams = if outgoing { &mut saved.outgoing } else { &mut saved.incoming };
             streams.insert(stream, next);
         }
-        let sql =
-            "SELECT outgoing, stream, seq, kind, id, body FROM entries WHERE call = ? ORDER BY stream, seq";
-        let entries: Vec<(bool, Entry)> = self.query_all(sql, [call], |row| {
-            let kind: u8 = row.get(3)?;
-            let entry = Entry {
-                stream: row.get(1)?,
-                seq: row.get(2)?,
-                kind: kind.into(),
-                id: row.get(4)?,
-                body: row.get(5)?,
-            };
-            Ok((row.get(0)?, entry))
-        })?;
-        for (outgoing, entry) in entries {
+        for (outgoing, entry) in self.entries(call)? {
             if outgoing {
                 saved.unacked.push(Queued { entry, deadline: None });
             } else {
@@ -112,6 +121,37 @@ impl Store {
             }
         }
         Ok(saved)
+    }
+
+    /// The entries of both directions. One that is damaged has said its last: something without meaning takes its place,
+    /// and that of the message's other entries, so that what follows it is not held up.
+    fn entries(&self, call: &CallId) -> Result<Vec<(bool, Entry)>> {
+        let sql = "SELECT outgoing, stream, seq, kind, id, body, hash FROM entries WHERE call = ? ORDER BY stream, seq";
+        let rows = self.query_all(sql, [call], |row| {
+            // Without its place it cannot even be replaced.
+            let place = (row.get::<_, bool>(0), row.get::<_, u32>(1), row.get::<_, u64>(2), row.get(4));
+            let (Ok(outgoing), Ok(stream), Ok(seq), Ok(id)) = place else { return Ok(None) };
+            let read = |row: &Row<'_>| {
+                let kind: u8 = row.get(3)?;
+                Ok(Entry { stream, seq, kind: kind.into(), id, body: row.get(5)? })
+            };
+            let found = intact::read(row, 6, "entry of a call", read, |entry: &Entry| {
+                mark(call, outgoing, (stream, seq), entry.kind, &entry.id, &entry.body)
+            });
+            let nothing = Entry { stream, seq, kind: Kind::Ping, id, body: Vec::new() };
+            Ok(Some((outgoing, found.is_some(), found.unwrap_or(nothing))))
+        })?;
+        let rows: Vec<(bool, bool, Entry)> = rows.into_iter().flatten().collect();
+        let of = |outgoing: &bool, entry: &Entry| (*outgoing, entry.stream, entry.id);
+        let broken: BTreeSet<_> =
+            rows.iter().filter(|row| !row.1).map(|(outgoing, _, entry)| of(outgoing, entry)).collect();
+        let mended = |(outgoing, _, mut entry): (bool, bool, Entry)| {
+            if broken.contains(&of(&outgoing, &entry)) {
+                (entry.kind, entry.body) = (Kind::Ping, Vec::new());
+            }
+            (outgoing, entry)
+        };
+        Ok(rows.into_iter().map(mended).collect())
     }
 
     /// Calls whose delivery machine is not done: connected ones, and ended ones that still drain.

@@ -5,6 +5,7 @@
 
 use rusqlite::Row;
 
+use super::intact::{self, Content, Mark};
 use super::{Result, Store, wrap};
 use crate::proto::{CallId, EventKind, Millis, TicketId};
 
@@ -75,6 +76,25 @@ fn read(row: &Row<'_>) -> rusqlite::Result<JournalEntry> {
     Ok(JournalEntry { cursor: row.get(0)?, event })
 }
 
+fn mark(event: &NewEvent) -> Mark {
+    Content::new()
+        .field(event.kind.word())
+        .number(event.at.0)
+        .optional(event.call.map(|call| call.0))
+        .number(event.message.unwrap_or_default())
+        .optional(event.ticket.map(|ticket| ticket.0))
+        .optional(event.detail.as_deref())
+        .number(event.own.into())
+        .mark()
+}
+
+/// An event, if it is what was written.
+fn read_intact(row: &Row<'_>) -> Option<JournalEntry> {
+    intact::read(row, 8, "event", read, |entry| mark(&entry.event))
+}
+
+const COLUMNS: &str = "cursor, kind, at, call, message, ticket, detail, own, hash";
+
 impl Store {
     /// Writes an event. Its cursor.
     ///
@@ -82,8 +102,18 @@ impl Store {
     /// [`super::Error`].
     pub fn add_event(&mut self, event: &NewEvent) -> Result<u64> {
         self.execute(
-            "INSERT INTO events (kind, at, call, message, ticket, detail, own) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (event.kind, event.at, event.call, event.message, event.ticket, &event.detail, event.own),
+            "INSERT INTO events (kind, at, call, message, ticket, detail, own, hash) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                event.kind,
+                event.at,
+                event.call,
+                event.message,
+                event.ticket,
+                &event.detail,
+                event.own,
+                mark(event),
+            ),
         )?;
         Ok(self.db.last_insert_rowid() as u64)
     }
@@ -107,7 +137,7 @@ impl Store {
         };
         let of_call = if filter.call.is_some() { "call = ?2" } else { "?2 IS NULL" };
         let sql = format!(
-            "SELECT cursor, kind, at, call, message, ticket, detail, own FROM events \
+            "SELECT {COLUMNS} FROM events \
              WHERE cursor > ?1 AND {of_call} \
              AND NOT EXISTS (SELECT 1 FROM taken WHERE consumer = ?3 AND taken.cursor = events.cursor) \
              ORDER BY cursor"
@@ -116,8 +146,11 @@ impl Store {
             let mut statement = self.db.prepare_cached(&sql)?;
             let mut rows = statement.query((low.max(filter.after), filter.call, &filter.consumer))?;
             while let Some(row) = rows.next()? {
-                let entry = read(row)?;
-                if filter.wants(&entry.event) {
+                // What is not wanted need not be intact.
+                if read(row).is_ok_and(|entry| !filter.wants(&entry.event)) {
+                    continue;
+                }
+                if let Some(entry) = read_intact(row) {
                     return Ok(Some(entry));
                 }
             }
@@ -131,8 +164,8 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn event(&self, cursor: u64) -> Result<Option<JournalEntry>> {
-        let sql = "SELECT cursor, kind, at, call, message, ticket, detail, own FROM events WHERE cursor = ?";
-        self.query_one(sql, [cursor], read)
+        let sql = format!("SELECT {COLUMNS} FROM events WHERE cursor = ?");
+        Ok(self.query_one(&sql, [cursor], |row| Ok(read_intact(row)))?.flatten())
     }
 
     /// A consumer takes an event, and moves its low-water mark as far as that allows.

@@ -1,10 +1,10 @@
 //! What was said, and what is held back until its turn.
 
 use rusqlite::Row;
-use sha2::{Digest, Sha256};
 
+use super::intact::{self, Content, Mark};
 use super::{Result, Store};
-use crate::proto::{CallId, Hex, MessageId, MessageKind, MessageState, Millis, PublicKey, Sender};
+use crate::proto::{CallId, MessageId, MessageKind, MessageState, Millis, PublicKey, Sender};
 
 /// A message to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,42 +47,24 @@ pub struct StoredMessage {
 const COLUMNS: &str =
     "row, message, call, peer, sender, kind, text, file, at, state, seq, reason, read_at IS NOT NULL, hash";
 
-/// What a row is told by: a flipped bit on the disk, or in a page that was written half, is not somebody's word. State
-/// and time of reading change, and are not of it.
-fn hash(message: &NewMessage) -> [u8; 16] {
-    let mut hash = Sha256::new();
-    let mut field = |bytes: &[u8]| {
-        hash.update((bytes.len() as u64).to_be_bytes());
-        hash.update(bytes);
-    };
-    field(&message.message.0);
-    field(message.call.as_ref().map_or(&[], |call| &call.0));
-    field(&message.peer.0);
-    field(message.sender.word().as_bytes());
-    field(message.kind.word().as_bytes());
-    field(message.text.as_bytes());
-    field(message.file.as_deref().unwrap_or_default().as_bytes());
-    field(&message.at.0.to_be_bytes());
-    field(&message.seq.unwrap_or_default().to_be_bytes());
-    let digest: [u8; 32] = hash.finalize().into();
-    let mut short = [0; 16];
-    short.copy_from_slice(&digest[..16]);
-    short
+/// Of what a message says. State and time of reading change, and are not of it.
+fn mark(message: &NewMessage) -> Mark {
+    Content::new()
+        .field(message.message.0)
+        .optional(message.call.map(|call| call.0))
+        .field(message.peer.0)
+        .field(message.sender.word())
+        .field(message.kind.word())
+        .field(&message.text)
+        .optional(message.file.as_deref())
+        .number(message.at.0)
+        .number(message.seq.unwrap_or_default())
+        .mark()
 }
 
 /// A row, if it is what was written.
 fn read(row: &Row<'_>) -> rusqlite::Result<Option<StoredMessage>> {
-    let found = match (row.get::<_, Option<Hex<16>>>(13), read_unverified(row)) {
-        (Ok(written), Ok(found)) => {
-            Some(found).filter(|found| written.is_none_or(|written| written.0 == hash(&found.message)))
-        }
-        // No value of this column was ever written.
-        _ => None,
-    };
-    if found.is_none() {
-        tracing::warn!("a message in the database is damaged, and not shown");
-    }
-    Ok(found)
+    Ok(intact::read(row, 13, "message", read_unverified, |found| mark(&found.message)))
 }
 
 fn read_unverified(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
@@ -121,7 +103,7 @@ impl Store {
                 new.at,
                 new.state,
                 new.seq,
-                Hex(hash(new))
+                mark(new)
             ],
         )?;
         if added == 0 {
@@ -138,10 +120,21 @@ impl Store {
     /// [`super::Error`].
     pub fn hold_message(&mut self, new: &NewMessage) -> Result<bool> {
         let added = self.changed(
-            "INSERT INTO held (message, call, peer, kind, text, file, at, seq) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 \
+            "INSERT INTO held (message, call, peer, kind, text, file, at, seq, hash) \
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 \
              WHERE NOT EXISTS (SELECT 1 FROM messages WHERE peer = ?3 AND sender = 'peer' AND message = ?1) \
              ON CONFLICT DO NOTHING",
-            rusqlite::params![new.message, new.call, new.peer, new.kind, new.text, new.file, new.at, new.seq],
+            rusqlite::params![
+                new.message,
+                new.call,
+                new.peer,
+                new.kind,
+                new.text,
+                new.file,
+                new.at,
+                new.seq,
+                mark(new)
+            ],
         )?;
         Ok(added > 0)
     }
@@ -151,26 +144,27 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn surface_message(&mut self, call: &CallId, message: &MessageId) -> Result<Option<u64>> {
-        let held = self.query_one(
-            "SELECT peer, kind, text, file, at, seq FROM held WHERE call = ? AND message = ?",
+        let read = |row: &Row<'_>| {
+            Ok(NewMessage {
+                message: *message,
+                call: Some(*call),
+                peer: row.get(0)?,
+                sender: Sender::Peer,
+                kind: row.get(1)?,
+                text: row.get(2)?,
+                file: row.get(3)?,
+                at: row.get(4)?,
+                state: MessageState::Received,
+                seq: row.get(5)?,
+            })
+        };
+        let found = self.query_one(
+            "SELECT peer, kind, text, file, at, seq, hash FROM held WHERE call = ? AND message = ?",
             (call, message),
-            |row| {
-                Ok(NewMessage {
-                    message: *message,
-                    call: Some(*call),
-                    peer: row.get(0)?,
-                    sender: Sender::Peer,
-                    kind: row.get(1)?,
-                    text: row.get(2)?,
-                    file: row.get(3)?,
-                    at: row.get(4)?,
-                    state: MessageState::Received,
-                    seq: row.get(5)?,
-                })
-            },
+            |row| Ok(intact::read(row, 6, "held message", read, mark)),
         )?;
-        let Some(held) = held else { return Ok(None) };
         self.discard_held(call, message)?;
+        let Some(held) = found.flatten() else { return Ok(None) };
         self.add_message(&held)
     }
 

@@ -4,8 +4,8 @@
 //! writes, [`Store::commit`]. Only then may anything be published, acknowledged or shown. `synchronous=FULL` and the
 //! write-ahead log make that commit one sync of the log; a batch that fails is rolled back whole.
 //!
-//! What a message says is hashed in its row, and shown only if it is still that. A database that SQLite finds damaged is
-//! kept aside at the next start, and what can be read of it carried over (`recover`).
+//! What is shown or said is hashed in its row, and taken only if it is still that (`intact`). A database that SQLite
+//! finds damaged is kept aside at the next start, and what can be read of it carried over (`recover`).
 //!
 //! Rooms: `calls`, `messages` (what was said, and what is held back), `outbox` (what no relay took yet, ids seen,
 //! cursors), `journal` (events and who has taken them), `contacts`, `tickets`; of v2 `lines` (what its calls have
@@ -15,6 +15,7 @@
 mod calls;
 mod contacts;
 mod delivery;
+mod intact;
 mod journal;
 mod lines;
 mod messages;

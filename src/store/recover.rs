@@ -115,7 +115,7 @@ fn carry_over(aside: &Path, store: &Store) -> Result<usize> {
             "DELETE FROM held WHERE call NOT IN (SELECT id FROM calls)",
             "DELETE FROM lines WHERE call NOT IN (SELECT id FROM calls)",
             "DELETE FROM aliases WHERE call NOT IN (SELECT id FROM calls)",
-            "UPDATE events SET message = NULL WHERE message NOT IN (SELECT row FROM messages)",
+            "UPDATE events SET message = NULL, hash = NULL WHERE message NOT IN (SELECT row FROM messages)",
         ] {
             store.db.execute(orphan, []).map_err(|error| wrap(aside, error))?;
         }

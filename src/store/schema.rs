@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::{Error, Result, wrap};
 
 /// Migration `n` brings a database of version `n` to version `n + 1`, in one transaction.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     r#"
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
@@ -215,6 +215,14 @@ UPDATE outbox SET at = created_at * 1000;
 CREATE INDEX outbox_by_message ON outbox (message);
 CREATE INDEX messages_mail ON messages (peer) WHERE call IS NULL;
 CREATE INDEX messages_queued ON messages (row) WHERE state = 'queued';
+"#,
+    r#"
+-- Of what a row says, as `messages` has it. Older rows have none.
+ALTER TABLE calls ADD COLUMN hash BLOB;
+ALTER TABLE held ADD COLUMN hash BLOB;
+ALTER TABLE events ADD COLUMN hash BLOB;
+ALTER TABLE tickets ADD COLUMN hash BLOB;
+ALTER TABLE entries ADD COLUMN hash BLOB;
 "#,
 ];
 

@@ -2,6 +2,7 @@
 
 use rusqlite::Row;
 
+use super::intact::{self, Content, Mark};
 use super::{Result, Store};
 use crate::proto::{CallId, Millis, TicketId, TicketState};
 
@@ -30,9 +31,27 @@ pub struct StoredTicket {
     pub taken: bool,
 }
 
-const COLUMNS: &str = "id, call, question, options, state, answer, channels, at, expires_at, taken";
+const COLUMNS: &str = "id, call, question, options, state, answer, channels, at, expires_at, taken, hash";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<StoredTicket> {
+/// Of the question, and of what was decided.
+fn mark(ticket: &StoredTicket) -> Mark {
+    Content::new()
+        .field(ticket.id.0)
+        .optional(ticket.call.map(|call| call.0))
+        .field(&ticket.question)
+        .field(&ticket.options)
+        .field(ticket.state.word())
+        .optional(ticket.answer.as_deref())
+        .number(ticket.expires_at.0)
+        .mark()
+}
+
+/// A question, if it is what was written: no decision of the owner is made of a flipped bit.
+fn read(row: &Row<'_>) -> rusqlite::Result<Option<StoredTicket>> {
+    Ok(intact::read(row, 10, "question to the owner", read_unverified, mark))
+}
+
+fn read_unverified(row: &Row<'_>) -> rusqlite::Result<StoredTicket> {
     Ok(StoredTicket {
         id: row.get(0)?,
         call: row.get(1)?,
@@ -54,8 +73,9 @@ impl Store {
     /// [`super::Error`].
     pub fn save_ticket(&mut self, ticket: &StoredTicket) -> Result<()> {
         self.execute(
-            "INSERT INTO tickets VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO UPDATE SET \
-             state = ?5, answer = ?6, channels = ?7, expires_at = ?9, taken = ?10",
+            "INSERT INTO tickets (id, call, question, options, state, answer, channels, at, expires_at, taken, hash) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO UPDATE SET call = ?2, \
+             question = ?3, options = ?4, state = ?5, answer = ?6, channels = ?7, expires_at = ?9, taken = ?10, hash = ?11",
             rusqlite::params![
                 ticket.id,
                 ticket.call,
@@ -67,6 +87,7 @@ impl Store {
                 ticket.at,
                 ticket.expires_at,
                 ticket.taken,
+                mark(ticket),
             ],
         )
     }
@@ -76,7 +97,7 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn ticket(&self, id: &TicketId) -> Result<Option<StoredTicket>> {
-        self.query_one(&format!("SELECT {COLUMNS} FROM tickets WHERE id = ?"), [id], read)
+        Ok(self.query_one(&format!("SELECT {COLUMNS} FROM tickets WHERE id = ?"), [id], read)?.flatten())
     }
 
     /// Questions that wait for the owner, oldest first.
@@ -84,11 +105,8 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn open_tickets(&self) -> Result<Vec<StoredTicket>> {
-        self.query_all(
-            &format!("SELECT {COLUMNS} FROM tickets WHERE state = 'waiting' ORDER BY at"),
-            [],
-            read,
-        )
+        let sql = format!("SELECT {COLUMNS} FROM tickets WHERE state = 'waiting' ORDER BY at");
+        Ok(self.query_all(&sql, [], read)?.into_iter().flatten().collect())
     }
 
     /// Decisions, or the lack of one, that nobody took yet, oldest first.
@@ -99,6 +117,6 @@ impl Store {
         let sql = format!(
             "SELECT {COLUMNS} FROM tickets WHERE state IN ('answered', 'expired') AND taken = 0 ORDER BY at"
         );
-        self.query_all(&sql, [], read)
+        Ok(self.query_all(&sql, [], read)?.into_iter().flatten().collect())
     }
 }

@@ -23,6 +23,8 @@
 mod class;
 mod clock;
 mod frame;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod identity;
 mod inbound;
 mod ingest;

@@ -50,6 +50,10 @@ impl RelayId {
         url.set_fragment(None);
         let text = url.as_str();
         let text = if url.path() == "/" && url.query().is_none() { text.trim_end_matches('/') } else { text };
+        // It grows where characters are escaped, and has to be read again as it is written.
+        if text.len() > MAX_URL {
+            return Err(bad("it is too long"));
+        }
         Ok(Self(text.into()))
     }
 

@@ -10,4 +10,5 @@ mod keys;
 mod layering;
 mod sample;
 mod secrets;
+mod supply;
 mod support;

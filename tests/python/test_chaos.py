@@ -380,11 +380,11 @@ def test_notice_flood(begin: Begin) -> None:
 def test_event_flood(begin: Begin) -> None:
     stage = begin(Lever("event flood", times=100))
     client = stage.client()
-    client.say("REQ", "s", {"kinds": [1059], "#p": ["ab" * 32]})
+    client.say("REQ", "s", {"kinds": [21059], "#p": ["ab" * 32]})
     assert client.receive() == ["EOSE", "s"]
     for _ in range(100):
         word, subscription, event = client.receive()
-        assert (word, subscription, event["kind"], event["tags"]) == ("EVENT", "s", 1059, [["p", "ab" * 32]])
+        assert (word, subscription, event["kind"], event["tags"]) == ("EVENT", "s", 21059, [["p", "ab" * 32]])
         assert id_of(event) != event["id"]
 
 

@@ -41,6 +41,8 @@ mod conversation;
 mod desk;
 mod echo;
 mod frames;
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod fuzz;
 mod lookup;
 mod outbox;
 mod paging;

@@ -26,6 +26,8 @@ mod cipher;
 pub mod handshake;
 pub mod inbox;
 pub mod mail;
+#[cfg(test)]
+mod nip44;
 mod pool;
 mod session;
 #[cfg(test)]

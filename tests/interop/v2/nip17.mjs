@@ -28,6 +28,9 @@ const now = () => Math.floor(Date.now() / 1000)
 const print = object => process.stdout.write(JSON.stringify(object) + '\n')
 const tags = (event, name) => event.tags.filter(tag => tag[0] === name).map(tag => tag[1])
 
+// Some relays hand wraps out only to who they are for (NIP-42).
+const onauth = async template => finalizeEvent(template, secretKey)
+
 // Each relay says OK, or this fails.
 const publish = (event, to) => Promise.all(pool.publish(to, event))
 
@@ -71,7 +74,7 @@ async function obey(line) {
 const list = { kind: KIND_INBOX, created_at: now(), tags: relays.map(url => ['relay', url]), content: '' }
 await publish(finalizeEvent(list, secretKey), relays)
 await new Promise(oneose =>
-  pool.subscribeMany(relays, { kinds: [KIND_WRAP], '#p': [publicKey] }, { onevent: onWrap, oneose })
+  pool.subscribeMany(relays, { kinds: [KIND_WRAP], '#p': [publicKey] }, { onevent: onWrap, oneose, onauth })
 )
 print({ event: 'ready', pubkey: publicKey, npub: npubEncode(publicKey) })
 

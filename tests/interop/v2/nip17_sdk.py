@@ -11,6 +11,7 @@ import sys
 from datetime import timedelta
 
 from nostr_sdk import (
+    Authenticator,
     Client,
     ClientBuilder,
     Event,
@@ -26,10 +27,12 @@ from nostr_sdk import (
     UnwrappedGift,
     nip17_extract_relay_list,
     nip17_make_private_msg,
+    uniffi_set_event_loop,
 )
 
 KIND_INBOX = 10050
 KIND_WRAP = 1059
+KIND_AUTH = 22242
 PATIENCE = timedelta(seconds=30)
 
 
@@ -39,13 +42,25 @@ def tell(message: dict) -> None:
     sys.stdout.flush()
 
 
+class Known(Authenticator):
+    """Tells relays that ask who this is (NIP-42): some hand wraps out only to who they are for."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    async def make_auth_event(self, relay_url: RelayUrl, challenge: str) -> Event:
+        """The answer to a challenge."""
+        tags = [Tag.parse(["relay", str(relay_url)]), Tag.parse(["challenge", challenge])]
+        return EventBuilder(Kind(KIND_AUTH), "").tags(tags).finalize(self._keys)
+
+
 class Mailbox:
     """A key, its inbox relays, and what comes there."""
 
-    def __init__(self, client: Client, relays: list[RelayUrl]) -> None:
+    def __init__(self, client: Client, keys: Keys, relays: list[RelayUrl]) -> None:
         self._client = client
         self._relays = relays
-        self._keys = Keys.generate()
+        self._keys = keys
         self._seen: set[str] = set()
 
     @property
@@ -131,7 +146,11 @@ async def obey(mailbox: Mailbox, line: str) -> None:
 
 async def main(urls: list[str]) -> None:
     """Runs until stdin ends."""
-    mailbox = Mailbox(ClientBuilder().build(), [RelayUrl.parse(url) for url in urls])
+    # The authenticator is called from a thread of the library's own.
+    uniffi_set_event_loop(asyncio.get_running_loop())
+    keys = Keys.generate()
+    client = ClientBuilder().authenticator(Known(keys)).build()
+    mailbox = Mailbox(client, keys, [RelayUrl.parse(url) for url in urls])
     await mailbox.open()
     key = mailbox.public_key
     tell({"event": "ready", "pubkey": key.to_hex(), "npub": key.to_bech32()})

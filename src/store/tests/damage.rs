@@ -1,0 +1,134 @@
+//! Values that changed on the disk: what a row says is not shown when it is not what was written.
+
+use super::*;
+use crate::proto::TicketState;
+use crate::proto::v2::batch::{Entry, Kind};
+use crate::proto::v2::delivery::{Change, Queued};
+
+fn ticket() -> StoredTicket {
+    StoredTicket {
+        id: Hex([5; 4]),
+        call: Some(Hex([1; 8])),
+        question: "May I spend 40 EUR?".into(),
+        options: "[]".into(),
+        state: TicketState::Answered,
+        answer: Some("no".into()),
+        channels: "[]".into(),
+        at: NOW,
+        expires_at: NOW,
+        taken: false,
+    }
+}
+
+fn entry(seq: u64, id: u8, body: &str) -> Entry {
+    Entry { stream: 1, seq, kind: Kind::Text, id: Hex([id; 16]), body: body.into() }
+}
+
+/// A store with something of everything that is shown or said.
+fn filled(folder: &tempfile::TempDir) -> Store {
+    let mut store = store(folder);
+    store.save_call(&call(1)).unwrap();
+    let row = store.add_message(&said(Hex([1; 8]), 1)).unwrap();
+    store.hold_message(&said(Hex([1; 8]), 7)).unwrap();
+    let event = NewEvent { message: row, ..happened(EventKind::MessageReceived, Some(Hex([1; 8]))) };
+    store.add_event(&event).unwrap();
+    store.add_event(&happened(EventKind::CallEnded, Some(Hex([1; 8])))).unwrap();
+    store.save_ticket(&ticket()).unwrap();
+    for (seq, body) in [(1, "spend nothing"), (2, "spend little")] {
+        let queued = Queued { entry: entry(seq, seq as u8, body), deadline: None };
+        store.apply_delivery(&Hex([1; 8]), &Change::Queue(queued)).unwrap();
+    }
+    store.apply_delivery(&Hex([1; 8]), &Change::Hold(entry(9, 9, "later"))).unwrap();
+    store
+}
+
+fn damage(store: &Store, sql: &str) {
+    assert_eq!(store.db.execute(sql, []).unwrap(), 1, "{sql}");
+}
+
+#[test]
+fn what_was_written_is_read_and_may_be_written_again() {
+    let folder = folder();
+    let mut store = filled(&folder);
+    let id = Hex([1; 8]);
+    let mut ended = call(1);
+    ended.agent_name = "Robert".into();
+    ended.queued = true;
+    store.save_call(&ended).unwrap();
+    assert_eq!(store.call(&id).unwrap().unwrap().call, ended);
+    store.save_ticket(&StoredTicket { answer: Some("yes".into()), ..ticket() }).unwrap();
+    assert_eq!(store.ticket(&ticket().id).unwrap().unwrap().answer.as_deref(), Some("yes"));
+    let replaced =
+        Queued { entry: Entry { kind: Kind::Ping, body: Vec::new(), ..entry(1, 1, "") }, deadline: None };
+    store.apply_delivery(&id, &Change::Queue(replaced.clone())).unwrap();
+    let saved = store.delivery(&id).unwrap();
+    assert_eq!((&saved.unacked[0], &saved.held[..]), (&replaced, &[entry(9, 9, "later")][..]));
+    assert!(store.surface_message(&id, &Hex([7; 16])).unwrap().is_some());
+    assert_eq!(store.event(1).unwrap().unwrap().event.message, Some(1));
+}
+
+#[test]
+fn a_row_that_was_changed_on_the_disk_is_not_shown_and_the_others_are() {
+    let folder = folder();
+    let store = filled(&folder);
+    for (sql, what) in [
+        ("UPDATE calls SET topic = 'the owner agreed'", "call"),
+        ("UPDATE messages SET text = 'the owner agreed'", "message"),
+        ("UPDATE tickets SET answer = 'yes'", "ticket"),
+        ("UPDATE events SET kind = 'call.connected' WHERE cursor = 1", "event"),
+    ] {
+        damage(&store, sql);
+        let shown = match what {
+            "call" => store.call(&Hex([1; 8])).unwrap().is_some() || !store.calls(9).unwrap().is_empty(),
+            "message" => store.message_at(1).unwrap().is_some(),
+            "ticket" => {
+                store.ticket(&ticket().id).unwrap().is_some() || !store.untaken_tickets().unwrap().is_empty()
+            }
+            _ => store.event(1).unwrap().is_some(),
+        };
+        assert!(!shown, "{what}");
+    }
+    assert_eq!(store.peek(&Filter::default()).unwrap().unwrap().cursor, 2, "the next event is not held up");
+}
+
+#[test]
+fn a_value_that_was_never_written_is_no_error() {
+    let folder = folder();
+    let mut store = filled(&folder);
+    damage(&store, "UPDATE calls SET direction = 'sideways'");
+    damage(&store, "UPDATE tickets SET state = 'perhaps'");
+    damage(&store, "UPDATE events SET kind = 'call.nothing' WHERE cursor = 1");
+    damage(&store, "UPDATE held SET kind = 'nothing'");
+    assert!(store.live_calls().unwrap().is_empty());
+    assert!(store.untaken_tickets().unwrap().is_empty());
+    assert_eq!(store.peek(&Filter::default()).unwrap().unwrap().cursor, 2);
+    assert!(store.surface_message(&Hex([1; 8]), &Hex([7; 16])).unwrap().is_none());
+    assert!(store.held_in(&Hex([1; 8])).unwrap().is_empty(), "it is not asked for again and again");
+}
+
+#[test]
+fn an_entry_that_was_changed_on_the_disk_is_never_sent_and_holds_nothing_up() {
+    let folder = folder();
+    let store = filled(&folder);
+    damage(&store, "UPDATE entries SET body = CAST('spend it all' AS BLOB) WHERE outgoing = 1 AND seq = 1");
+    damage(&store, "UPDATE entries SET kind = 10 WHERE outgoing = 0");
+    let saved = store.delivery(&Hex([1; 8])).unwrap();
+    let said: Vec<_> = saved.unacked.iter().map(|queued| (queued.entry.seq, queued.entry.kind)).collect();
+    assert_eq!(said, [(1, Kind::Ping), (2, Kind::Text)]);
+    assert!(saved.unacked[0].entry.body.is_empty());
+    assert_eq!((saved.held[0].seq, saved.held[0].kind), (9, Kind::Ping));
+}
+
+#[test]
+fn of_a_message_in_parts_all_go_when_one_is_damaged() {
+    let folder = folder();
+    let mut store = filled(&folder);
+    for (seq, body) in [(3, "part one"), (4, "part two")] {
+        let queued = Queued { entry: entry(seq, 8, body), deadline: None };
+        store.apply_delivery(&Hex([1; 8]), &Change::Queue(queued)).unwrap();
+    }
+    damage(&store, "UPDATE entries SET body = x'00' WHERE seq = 4");
+    let saved = store.delivery(&Hex([1; 8])).unwrap();
+    let kinds: Vec<_> = saved.unacked.iter().map(|queued| queued.entry.kind).collect();
+    assert_eq!(kinds, [Kind::Text, Kind::Text, Kind::Ping, Kind::Ping]);
+}

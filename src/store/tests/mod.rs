@@ -1,0 +1,230 @@
+mod damage;
+mod upgrade;
+
+use super::*;
+use crate::proto::call::Call;
+use crate::proto::{CallId, Direction, EventKind, MessageId, MessageKind, MessageState, Protocol, Sender};
+
+const NOW: Millis = Millis::from_secs(1_800_000_000);
+const PEER: crate::proto::PublicKey = Hex([2; 32]);
+
+fn store(folder: &tempfile::TempDir) -> Store {
+    Store::open(&folder.path().join("state.db")).unwrap()
+}
+
+pub(super) fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+pub(super) fn call(id: u8) -> Call {
+    Call {
+        id: Hex([id; 8]),
+        peer: PEER,
+        room: format!("room-{id}"),
+        direction: Direction::In,
+        protocol: Protocol::Legacy,
+        agent_id: "bob".into(),
+        agent_name: "Bob".into(),
+        topic: "topic".into(),
+        started_at: NOW,
+        ring_until: NOW,
+        connected_at: None,
+        ended: None,
+        next_out: 1,
+        next_in: 4,
+        closing: Some((9, NOW)),
+        gap_until: None,
+        queued: false,
+    }
+}
+
+pub(super) fn said(call: CallId, id: u8) -> NewMessage {
+    NewMessage {
+        message: Hex([id; 16]),
+        call: Some(call),
+        peer: PEER,
+        sender: Sender::Peer,
+        kind: MessageKind::Text,
+        text: id.to_string(),
+        file: None,
+        at: NOW,
+        state: MessageState::Received,
+        seq: Some(id.into()),
+    }
+}
+
+fn happened(kind: EventKind, call: Option<CallId>) -> NewEvent {
+    NewEvent { kind, at: NOW, call, message: None, ticket: None, detail: None, own: false }
+}
+
+#[test]
+fn what_was_committed_is_there_after_a_restart_and_what_was_not_is_gone() {
+    let folder = folder();
+    {
+        let mut store = store(&folder);
+        store.begin().unwrap();
+        store.save_call(&call(1)).unwrap();
+        store.commit().unwrap();
+        store.begin().unwrap();
+        store.save_call(&call(2)).unwrap();
+    }
+    let store = store(&folder);
+    assert_eq!(store.call(&Hex([1; 8])).unwrap().unwrap().call, call(1));
+    assert!(store.call(&Hex([2; 8])).unwrap().is_none());
+    assert_eq!(store.call_in_room(&PEER, "room-1").unwrap().unwrap().call.id, Hex([1; 8]));
+}
+
+#[test]
+fn a_database_of_a_later_version_is_left_alone() {
+    let folder = folder();
+    store(&folder).db.pragma_update(None, "user_version", 99).unwrap();
+    let refused = Store::open(&folder.path().join("state.db"));
+    assert!(matches!(refused, Err(Error::TooNew { found: 99, .. })), "{refused:?}");
+}
+
+#[test]
+fn every_commit_is_synced_to_the_disk() {
+    let folder = folder();
+    let store = store(&folder);
+    let setting = |name: &str| store.db.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(setting("synchronous"), 2);
+    let mode: String = store.db.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+    assert_eq!(mode, "wal");
+}
+
+#[test]
+fn a_message_is_kept_once_whether_it_was_held_back_or_not() {
+    let folder = folder();
+    let mut store = store(&folder);
+    store.save_call(&call(1)).unwrap();
+    let id = Hex([1; 8]);
+    assert!(store.hold_message(&said(id, 5)).unwrap());
+    assert!(!store.hold_message(&said(id, 5)).unwrap());
+    assert_eq!(store.held_in(&id).unwrap(), [(Hex([5; 16]), Some(5))]);
+    assert_eq!(store.calls_with_held().unwrap(), [id]);
+    assert!(store.surface_message(&id, &Hex([5; 16])).unwrap().is_some());
+    assert!(store.surface_message(&id, &Hex([5; 16])).unwrap().is_none());
+    assert!(store.add_message(&said(id, 5)).unwrap().is_none());
+    assert!(!store.hold_message(&said(id, 5)).unwrap());
+    assert_eq!(store.call(&id).unwrap().unwrap().messages, 1);
+}
+
+#[test]
+fn unread_is_what_nobody_read() {
+    let folder = folder();
+    let mut store = store(&folder);
+    store.save_call(&call(1)).unwrap();
+    for id in 1..=3 {
+        store.add_message(&said(Hex([1; 8]), id)).unwrap();
+    }
+    store.mark_read(&Hex([2; 16]), NOW).unwrap();
+    assert_eq!(store.unread_count().unwrap(), 2);
+    let words =
+        |messages: Vec<StoredMessage>| messages.into_iter().map(|m| m.message.text).collect::<Vec<_>>();
+    assert_eq!(words(store.messages(None, true, 10).unwrap()), ["1", "3"]);
+    assert_eq!(words(store.messages(Some(&Hex([1; 8])), false, 2).unwrap()), ["2", "3"]);
+}
+
+#[test]
+fn a_message_advances_from_queued_once() {
+    let folder = folder();
+    let mut store = store(&folder);
+    store.save_call(&call(1)).unwrap();
+    let mine = NewMessage { sender: Sender::Me, state: MessageState::Queued, ..said(Hex([1; 8]), 1) };
+    store.add_message(&mine).unwrap();
+    let id: MessageId = Hex([1; 16]);
+    assert!(store.advance_message(&id, MessageState::Relayed, None).unwrap().is_some());
+    assert!(store.advance_message(&id, MessageState::Failed, Some("late")).unwrap().is_none());
+    assert_eq!(store.my_message(&id).unwrap().unwrap().message.state, MessageState::Relayed);
+}
+
+#[test]
+fn a_consumer_that_waits_for_one_call_loses_nothing_of_the_others() {
+    let folder = folder();
+    let mut store = store(&folder);
+    let (a, b) = (Hex([1; 8]), Hex([2; 8]));
+    let ringing = store.add_event(&happened(EventKind::CallRinging, Some(a))).unwrap();
+    let words = store.add_event(&happened(EventKind::MessageReceived, Some(b))).unwrap();
+    let ended = store.add_event(&happened(EventKind::CallEnded, Some(b))).unwrap();
+    let of_b = Filter { consumer: Some("cli".into()), call: Some(b), ..Filter::default() };
+    let any = Filter { consumer: Some("cli".into()), ..Filter::default() };
+    let first = |store: &Store, filter: &Filter| store.peek(filter).unwrap().map(|entry| entry.cursor);
+
+    assert_eq!(first(&store, &of_b), Some(words));
+    store.take("cli", words).unwrap();
+    assert_eq!(first(&store, &of_b), Some(ended));
+    assert_eq!(first(&store, &any), Some(ringing));
+    store.take("cli", ringing).unwrap();
+    assert_eq!(first(&store, &any), Some(ended));
+    store.take("cli", ended).unwrap();
+    assert_eq!(first(&store, &any), None);
+    assert_eq!(
+        store.count("SELECT count(*) FROM taken", []).unwrap(),
+        0,
+        "the low-water mark has passed them"
+    );
+    let another = Filter { consumer: Some("other".into()), ..Filter::default() };
+    assert_eq!(first(&store, &another), Some(ringing), "each consumer has a place of its own");
+}
+
+#[test]
+fn noise_comes_only_when_asked_for_and_so_does_what_one_did_oneself() {
+    let folder = folder();
+    let mut store = store(&folder);
+    store.add_event(&happened(EventKind::RelayUp, None)).unwrap();
+    store.add_event(&NewEvent { own: true, ..happened(EventKind::CallEnded, None) }).unwrap();
+    assert!(store.peek(&Filter::default()).unwrap().is_none());
+    for kind in [EventKind::RelayUp, EventKind::CallEnded] {
+        let asked = Filter { kinds: vec![kind], ..Filter::default() };
+        assert_eq!(store.peek(&asked).unwrap().unwrap().event.kind, kind);
+    }
+}
+
+#[test]
+fn pruned_events_are_gone_and_cursors_are_never_used_again() {
+    let folder = folder();
+    let mut store = store(&folder);
+    store.add_event(&happened(EventKind::CallRinging, None)).unwrap();
+    let last = store.add_event(&happened(EventKind::CallMissed, None)).unwrap();
+    store.prune_events(NOW + Duration::from_secs(1)).unwrap();
+    assert_eq!((store.pruned().unwrap(), store.last_cursor().unwrap()), (last, last));
+    assert_eq!(store.add_event(&happened(EventKind::CallRinging, None)).unwrap(), last + 1);
+}
+
+#[test]
+fn a_name_belongs_to_one_key() {
+    let folder = folder();
+    let mut store = store(&folder);
+    let named =
+        |key: u8| StoredContact { key: Hex([key; 32]), name: Some("bob".into()), ..Default::default() };
+    store.save_contact(&named(1)).unwrap();
+    store.save_contact(&named(2)).unwrap();
+    let contacts = store.contacts().unwrap();
+    assert_eq!(contacts[0], named(2));
+    assert_eq!(contacts[1].name, None);
+}
+
+#[test]
+fn what_is_queued_leaves_once_and_cursors_never_go_back() {
+    let folder = folder();
+    let mut store = store(&folder);
+    let out = Outgoing {
+        event: Hex([1; 32]),
+        kind: 4,
+        created_at: 7,
+        json: "{}".into(),
+        call: Hex([1; 8]),
+        message: Some(Hex([1; 16])),
+        relays: None,
+        at: Millis(0),
+    };
+    store.enqueue(&out).unwrap();
+    assert_eq!(store.outbox().unwrap(), [out]);
+    assert_eq!(store.dequeue(&Hex([1; 32])).unwrap(), Some((Hex([1; 8]), Some(Hex([1; 16])))));
+    assert_eq!(store.dequeue(&Hex([1; 32])).unwrap(), None);
+    store.set_cursor("ws://r", "direct", 9).unwrap();
+    store.set_cursor("ws://r", "direct", 5).unwrap();
+    assert_eq!(store.cursors().unwrap(), [("ws://r".into(), "direct".into(), 9)]);
+    assert!(store.mark_seen(&Hex([1; 32]), NOW).unwrap());
+    assert!(!store.mark_seen(&Hex([1; 32]), NOW).unwrap());
+}
