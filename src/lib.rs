@@ -19,5 +19,6 @@ pub mod ipc;
 // L4: the front ends.
 pub mod cli;
 pub mod daemon;
+pub mod mcp;
 #[cfg(feature = "python")]
 mod py;
