@@ -201,7 +201,7 @@ def test_a_tool_says_what_is_wrong_and_works_again_when_it_is_right(
 
 def test_the_server_ends_with_its_stdin(embedded_relay: str, new_home: NewHome) -> None:
     home = new_home("home", embedded_relay)
-    process = home.popen("mcp", stdin=subprocess.PIPE)
+    process = home.popen("mcp", stdin=subprocess.PIPE, new_session=True)
     try:
         hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
         out, err = process.communicate(
@@ -214,11 +214,9 @@ def test_the_server_ends_with_its_stdin(embedded_relay: str, new_home: NewHome) 
     assert reply["result"]["serverInfo"]["name"] == "p2p-comm"
 
 
-def test_claude_code_is_woken_without_being_told_what_a_stranger_wrote(
-    embedded_relay: str, new_home: NewHome
-) -> None:
+def test_claude_code_is_woken_without_being_told_what_a_stranger_wrote(embedded_relay: str, new_home: NewHome) -> None:
     alice, bob = meet(new_home, [embedded_relay])
-    process = bob.popen("mcp", stdin=subprocess.PIPE)
+    process = bob.popen("mcp", stdin=subprocess.PIPE, new_session=True)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
