@@ -234,6 +234,7 @@ def test_claude_code_is_woken_without_being_told_what_a_stranger_wrote(embedded_
         wake = json.loads(process.stdout.readline())
     finally:
         end(process)
+        process.communicate()
     assert wake["method"] == "notifications/claude/channel"
     assert wake["params"]["meta"] == {"kind": "call.ringing"}
     assert "p2p_wait" in wake["params"]["content"]
