@@ -219,6 +219,7 @@ def test_claude_code_is_woken_without_being_told_what_a_stranger_wrote(embedded_
     process = bob.popen("mcp", stdin=subprocess.PIPE, new_session=True)
     assert process.stdin is not None
     assert process.stdout is not None
+    assert process.stderr is not None
     try:
         client = {"name": "claude-code", "version": "2.1.80"}
         hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client}
@@ -234,7 +235,8 @@ def test_claude_code_is_woken_without_being_told_what_a_stranger_wrote(embedded_
         wake = json.loads(process.stdout.readline())
     finally:
         end(process)
-        process.communicate()
+        process.stdout.close()
+        process.stderr.close()
     assert wake["method"] == "notifications/claude/channel"
     assert wake["params"]["meta"] == {"kind": "call.ringing"}
     assert "p2p_wait" in wake["params"]["content"]
