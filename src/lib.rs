@@ -19,6 +19,7 @@ pub mod ipc;
 // L4: the front ends.
 pub mod cli;
 pub mod daemon;
+pub mod mcp;
 #[cfg(feature = "python")]
 mod py;
 // What strangers can send, for tests.

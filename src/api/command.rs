@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Error, ErrorKind};
+use crate::proto::text::quote;
 use crate::proto::{CallId, EventKind, MessageId, MessageState, TicketId};
 
 /// The consumer that `wait` continues when no other is named.
@@ -239,6 +241,23 @@ impl Command {
             | Self::Reload {} => Vec::new(),
         }
     }
+}
+
+/// Reads the id of a call. What is no id names no call.
+///
+/// # Errors
+/// `unknown-call`.
+pub fn call_id(text: Option<&str>) -> Result<Option<CallId>, Error> {
+    text.map(|text| {
+        text.parse().map_err(|_| {
+            Error::new(
+                ErrorKind::UnknownCall,
+                format!("there is no call {}", quote(text)),
+                "an id has 16 hex characters; see: p2p-comm calls",
+            )
+        })
+    })
+    .transpose()
 }
 
 /// One change of the contact book.

@@ -7,13 +7,15 @@
 mod command;
 mod error;
 mod event;
+mod json;
 mod reply;
 mod time;
 pub mod types;
 
-pub use command::{Command, ContactEdit, DEFAULT_CONSUMER};
+pub use command::{Command, ContactEdit, DEFAULT_CONSUMER, call_id};
 pub use error::{Error, ErrorKind};
 pub use event::{Event, KeyChanged, Progress, RelayNote};
+pub use json::to_json;
 pub use reply::{
     AgentList, AgentSelf, CallReply, Calls, Code, Contacts, DaemonInfo, Done, EndReply, Inbox, MessageReply,
     Messages, OutboxCount, Reply, Status, TicketReply, WaitReply,

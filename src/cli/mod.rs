@@ -30,6 +30,7 @@ mod escalate;
 mod identity;
 mod inbox;
 mod list;
+mod mcp;
 mod messages;
 mod owner;
 mod password;
@@ -114,6 +115,7 @@ enum Verb {
     Relay(relay::Relay),
     Doctor(doctor::Doctor),
     Demo(demo::Demo),
+    Mcp(mcp::Mcp),
     #[command(hide = true)]
     Service(daemon::Run),
     #[command(hide = true)]
@@ -168,6 +170,7 @@ impl Verb {
             Self::Owner(verb) => block_on(verb.run(session)),
             Self::Config(verb) => block_on(verb.run(session)),
             Self::Doctor(verb) => block_on(verb.run(session)),
+            Self::Mcp(verb) => block_on(verb.run(session)),
             Self::Daemon(verb) => block_on(verb.run(session)),
         }
     }
@@ -177,7 +180,7 @@ impl Verb {
 fn block_on(verb: impl Future<Output = Verdict>) -> Verdict {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::internal)?;
-    runtime.block_on(async {
+    let verdict = runtime.block_on(async {
         let listen = |kind| signal(kind).map_err(Error::internal);
         let mut interrupt = listen(SignalKind::interrupt())?;
         // A daemon that hangs up, or a reader that does, is an error to be told, not a silent end.
@@ -187,5 +190,8 @@ fn block_on(verb: impl Future<Output = Verdict>) -> Verdict {
             _ = interrupt.recv() => Ok(INTERRUPTED),
             verdict = verb => verdict,
         }
-    })
+    });
+    // Whoever reads a terminal cannot be interrupted: it ends with the process.
+    runtime.shutdown_background();
+    verdict
 }

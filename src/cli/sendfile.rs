@@ -7,7 +7,8 @@ use clap::Args;
 use super::session::{Session, ask, call_id};
 use super::usage::usage;
 use super::{DONE, Verdict, show};
-use crate::api::{Command, Error, ErrorKind, Message};
+use crate::api::{Command, Message};
+use crate::daemon::absolute;
 
 /// Send a file
 #[derive(Debug, Args)]
@@ -46,16 +47,4 @@ impl SendFile {
         session.printer.data(&message, || show::message(&message))?;
         Ok(DONE)
     }
-}
-
-/// The daemon has a folder of its own: it is told the whole path.
-fn absolute(path: &std::path::Path) -> Result<String, Error> {
-    let absolute = std::path::absolute(path).ok().and_then(|path| path.into_os_string().into_string().ok());
-    absolute.ok_or_else(|| {
-        Error::new(
-            ErrorKind::FileNotFound,
-            format!("there is no file with the path {}", path.display()),
-            "a path is UTF-8, and not empty",
-        )
-    })
 }

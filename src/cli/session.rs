@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Printer;
-use crate::api::{Command, Error, ErrorKind, Event, EventKind, Reply, WaitReply};
+pub(super) use crate::api::call_id;
+use crate::api::{Command, Error, Event, EventKind, Reply, WaitReply};
 use crate::daemon::{self, Launcher};
 use crate::home::{Home, settings};
 use crate::ipc::{Client, Lost};
 use crate::proto::CallId;
-use crate::proto::text::quote;
 
 /// How long to wait before a lost daemon is started again: a crash at every start is not made a busy loop.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
@@ -25,6 +25,11 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(printer: Printer, home: Option<PathBuf>, launcher: Launcher) -> Self {
         Self { printer, launcher, home }
+    }
+
+    /// The folder that the flags name.
+    pub(super) fn folder(&self) -> Option<PathBuf> {
+        self.home.clone()
     }
 
     /// The home that the flags and the environment name.
@@ -94,20 +99,6 @@ pub(super) async fn ask<T: TryFrom<Reply, Error = Error>>(
     command: Command,
 ) -> Result<T, Error> {
     client.ask(command).await?.try_into()
-}
-
-/// Reads the id of a call. What is no id names no call.
-pub(super) fn call_id(text: Option<&str>) -> Result<Option<CallId>, Error> {
-    text.map(|text| {
-        text.parse().map_err(|_| {
-            Error::new(
-                ErrorKind::UnknownCall,
-                format!("there is no call {}", quote(text)),
-                "an id has 16 hex characters; see: p2p-comm calls",
-            )
-        })
-    })
-    .transpose()
 }
 
 /// Longest wait that a command line may ask for: 30 days, as long as events are kept.

@@ -60,7 +60,7 @@ fn json_lines(transcript: &api::Transcript) -> Result<String, Error> {
     transcript
         .messages
         .iter()
-        .map(super::printer::to_json)
+        .map(crate::api::to_json)
         .collect::<Result<Vec<_>, _>>()
         .map(|lines| lines.join("\n"))
 }

@@ -229,6 +229,21 @@ fn too_slow() -> Error {
     )
 }
 
+/// The whole path of a file, as the daemon has to be told it: its folder is another.
+///
+/// # Errors
+/// `file-not-found` for what is no path.
+pub fn absolute(path: &std::path::Path) -> Result<String, Error> {
+    let absolute = std::path::absolute(path).ok().and_then(|path| path.into_os_string().into_string().ok());
+    absolute.ok_or_else(|| {
+        Error::new(
+            ErrorKind::FileNotFound,
+            format!("there is no file with the path {}", path.display()),
+            "a path is UTF-8, and not empty",
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

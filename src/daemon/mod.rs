@@ -31,7 +31,7 @@ mod stop;
 use std::ffi::OsString;
 use std::future::Future;
 
-pub use self::connect::{Started, connect, start};
+pub use self::connect::{Started, absolute, connect, start};
 pub use self::log::{Follower, tail};
 pub use self::run::{Options, Outcome, run, run_with};
 pub use self::service::{Ready, Service, host};

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A room, and the rooms that it may import.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("proto", &[]),
     ("api", &["proto"]),
     ("home", &["proto", "api"]),
@@ -19,12 +19,13 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("owner", &["proto", "api", "home", "store", "transport"]),
     ("ipc", &["proto", "api", "engine"]),
     ("daemon", &["proto", "api", "home", "engine", "ipc", "relay"]),
-    ("cli", &["proto", "api", "home", "ipc", "daemon", "relay"]),
+    ("mcp", &["proto", "api", "home", "ipc", "daemon"]),
+    ("cli", &["proto", "api", "home", "ipc", "daemon", "relay", "mcp"]),
     ("py", &["proto", "api", "home", "engine", "ipc", "daemon", "cli", "relay"]),
 ];
 
 /// An external crate, and the only rooms that may use it.
-const CRATES: [(&str, &[&str]); 12] = [
+const CRATES: [(&str, &[&str]); 13] = [
     ("rusqlite", &["store"]),
     ("nostr_sdk", &["transport", "relay"]),
     ("nostr_relay_builder", &["relay"]),
@@ -33,10 +34,11 @@ const CRATES: [(&str, &[&str]); 12] = [
     ("toml", &["home"]),
     ("ureq", &["owner"]),
     ("clap", &["cli"]),
+    ("rmcp", &["mcp"]),
     ("pyo3", &["py"]),
     ("pythonize", &["py"]),
     ("tracing_subscriber", &["daemon", "py"]),
-    ("tokio", &["transport", "relay", "engine", "owner", "ipc", "daemon", "cli", "py"]),
+    ("tokio", &["transport", "relay", "engine", "owner", "ipc", "daemon", "mcp", "cli", "py"]),
 ];
 
 /// What a pure room may not even name.
