@@ -20,6 +20,8 @@ use crate::transport::{SealError, Signed, legacy};
 const PER_SECOND: usize = 100;
 /// How far `created_at` may run ahead of the clock in a burst, seconds: relays take up to 900.
 const AHEAD_LIMIT: u64 = 300;
+/// Further ahead than the limit by so much, seconds, is no burst: a few events are signed without asking for the limit.
+const SET_BACK: u64 = 60;
 /// How long events and the ids of handled events are kept: longer than any relay keeps a message that would come
 /// again.
 const EVENTS_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -219,7 +221,7 @@ impl Core {
     pub(super) fn next_second(&mut self, now: Millis) -> u64 {
         let (second, used) = self.last_second;
         self.last_second = match now.as_secs() {
-            current if current > second => (current, 1),
+            current if current > second || self.ahead(now) == 0 => (current, 1),
             _ if used < PER_SECOND => (second, used + 1),
             _ => (second + 1, 1),
         };
@@ -228,8 +230,7 @@ impl Core {
 
     /// Refuses to run ahead of the clock further than relays would follow.
     pub(super) fn check_pace(&self, now: Millis) -> Result<(), Error> {
-        let ahead = self.last_second.0.saturating_sub(now.as_secs());
-        if ahead < AHEAD_LIMIT {
+        if self.ahead(now) < AHEAD_LIMIT {
             return Ok(());
         }
         Err(Error::new(
@@ -237,6 +238,13 @@ impl Core {
             format!("{} messages a second is what the legacy dialect carries", PER_SECOND),
             "wait a minute, then go on; nothing of this message was sent",
         ))
+    }
+
+    /// How many seconds a burst is ahead of the clock. A clock that was set back is another matter: nobody waits for the
+    /// time that it has left.
+    fn ahead(&self, now: Millis) -> u64 {
+        let ahead = self.last_second.0.saturating_sub(now.as_secs());
+        if ahead > AHEAD_LIMIT + SET_BACK { 0 } else { ahead }
     }
 
     /// A call is connected: its key is known from now on, and has the agent id that it claims, unless another has.

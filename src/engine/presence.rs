@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::clock;
 use super::core::Core;
 use super::effects::Effect;
-use crate::proto::presence::{Content, ONLINE_FOR, V2};
+use crate::proto::presence::{AHEAD_LIMIT, Content, ONLINE_FOR, V2};
 use crate::proto::v2::signal::VERSION;
 use crate::proto::{EventId, Millis};
 use crate::store;
@@ -17,6 +17,9 @@ use crate::transport::{Signed, presence};
 const PERIOD: Duration = Duration::from_secs(100);
 /// Agents that started together shall not announce themselves together.
 const JITTER: Duration = Duration::from_secs(20);
+/// How long the first announcement waits for relays that agree what time it is. They say it as they are connected; a
+/// presence dated by a clock that is hours ahead would be turned away.
+const CLOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// Where the last `created_at` is remembered.
 const META: &str = "presence_at";
 
@@ -50,10 +53,17 @@ impl Announcer {
 
 impl Core {
     pub(super) fn announce_if_due(&mut self, now: Millis) -> Result<(), store::Error> {
-        if self.announcer.next_at > Instant::now() {
+        let instant = Instant::now();
+        let patient_until = self.started + CLOCK_PATIENCE;
+        if self.announcer.last.is_none() && instant < patient_until {
+            if !self.pool.clock().agreed {
+                self.announcer.next_at = patient_until;
+                return Ok(());
+            }
+        } else if self.announcer.next_at > instant {
             return Ok(());
         }
-        self.announcer.next_at = Instant::now() + pause();
+        self.announcer.next_at = instant + pause();
         self.publish_inbox(now);
         let content = Content {
             agent_id: self.me.agent_id.clone(),
@@ -72,7 +82,7 @@ impl Core {
             tracing::warn!("the name or a capability holds the agent's own secret key: nothing is announced");
             return Ok(());
         }
-        let created_at = now.as_secs().max(self.store.meta(META)?.unwrap_or(0) + 1);
+        let created_at = self.presence_at(now)?;
         let announcement = presence::Announcement {
             agent_id: &self.me.agent_id,
             capabilities: &self.settings.capabilities,
@@ -90,6 +100,14 @@ impl Core {
             Err(error) => tracing::warn!(%error, "this agent cannot be announced"),
         }
         Ok(())
+    }
+
+    /// Above the last one, also over restarts. One that lies where no relay and no reader follows was dated by a clock
+    /// that was wrong: to stay above it would be to be seen by nobody until that time has come.
+    fn presence_at(&self, now: Millis) -> Result<u64, store::Error> {
+        let last = self.store.meta(META)?.unwrap_or(0);
+        let rises = last <= now.as_secs() + AHEAD_LIMIT.as_secs();
+        Ok(if rises { now.as_secs().max(last + 1) } else { now.as_secs() })
     }
 
     /// Takes the last announcement back, for an orderly stop.

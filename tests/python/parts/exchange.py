@@ -82,6 +82,8 @@ class Side:
         self.passing = {*PASSING}
         # Refusals that passed, by code.
         self.refused: dict[str, int] = {}
+        # How long something is handed in again and again.
+        self.patience = PATIENCE_S
 
     @property
     def settled(self) -> int:
@@ -146,7 +148,7 @@ class Side:
                 self.refused[refusal.code] = self.refused.get(refusal.code, 0) + 1
             return None
 
-        return wait_until(accepted, f"{self.home.agent_id} to accept what it is given", timeout=PATIENCE_S)
+        return wait_until(accepted, f"{self.home.agent_id} to accept what it is given", timeout=self.patience)
 
     def read(self) -> None:
         """Takes events until the exchange is over."""
@@ -310,6 +312,11 @@ class Exchange:
         self.stop()
         unharmed, verdict = self._verdict()
         assert unharmed, f"seed {self.seed!r}: {verdict}; {self._counts()}"
+
+    def harms(self) -> dict[str, int]:
+        """The seven counts, as the ledgers are."""
+        counts: dict[str, int] = json.loads(self._verdict()[1])["harms"]
+        return counts
 
     def _verdict(self) -> tuple[bool, str]:
         words = [sys.executable, "-I", str(CHECKER), *(str(side.ledger.path) for side in self.sides)]
