@@ -56,7 +56,7 @@ impl Core {
         let instant = Instant::now();
         let patient_until = self.started + CLOCK_PATIENCE;
         if self.announcer.last.is_none() && instant < patient_until {
-            if !self.pool.clock().agreed {
+            if !self.clock_agreed {
                 self.announcer.next_at = patient_until;
                 return Ok(());
             }
