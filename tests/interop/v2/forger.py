@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nostr_sdk import (
+    Event,
     EventBuilder,
     Keys,
     Kind,
@@ -26,7 +27,6 @@ from nostr_sdk import (
     Tag,
     Timestamp,
     UnwrappedGift,
-    Event,
     nip04_encrypt,
     nip44_decrypt,
     nip44_encrypt,
@@ -53,7 +53,8 @@ def now() -> int:
 
 def rumor(author, kind, content, tags=(), at=None) -> dict:
     """An event without a signature (NIP-59)."""
-    made = {"pubkey": author, "created_at": at or now(), "kind": kind, "tags": [list(tag) for tag in tags], "content": content}
+    tags = [list(tag) for tag in tags]
+    made = {"pubkey": author, "created_at": at or now(), "kind": kind, "tags": tags, "content": content}
     return {**made, "id": id_of(made)}
 
 
@@ -127,7 +128,9 @@ class Scene:
         self.wraps = [one for one in self.seen if one["kind"] == WRAP]
         self.frames = [one for one in self.seen if one["content"].startswith("#p2p1.")]
         self.presences = [one for one in self.seen if one["kind"] == PRESENCE and one["pubkey"] == self.caller]
-        assert self.wraps and self.frames and self.presences
+        assert self.wraps
+        assert self.frames
+        assert self.presences
         inside = [json.loads(self.open(one)["content"]) for one in self.wraps if self.open(one)["kind"] == SIGNAL]
         self.invite = next(one for one in inside if one["t"] == "invite")
         self.offer = next(self.open(one) for one in self.wraps if '"invite"' in self.open(one)["content"])
@@ -229,7 +232,8 @@ def signals_of_a_stranger(scene, mallory, number):
     call, gen = scene.invite["call"], scene.invite["gen"]
     answer = {"invite": scene.offer["id"], "agentId": "mallory", "name": "", "relays": scene.invite["relays"]}
     session = {"key": mallory.public_key().to_hex(), "noise": base64.b64encode(os.urandom(48)).decode()}
-    offer = {**session, "noise": base64.b64encode(os.urandom(32)).decode(), "exp": now() + 60, "versions": [2], "topic": ""}
+    noise = base64.b64encode(os.urandom(32)).decode()
+    offer = {**session, "noise": noise, "exp": now() + 60, "versions": [2], "topic": ""}
     members = (
         {"t": "end", "reason": "forged"},
         {"t": "cancel", "reason": "forged"},

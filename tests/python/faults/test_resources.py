@@ -24,7 +24,7 @@ from parts.engine import Engine, Refused
 from parts.exchange import FULL, Exchange, Plan, Side, exchange
 from parts.fixtures import NewHome
 from parts.home import Home
-from parts.process import end, is_alive, start, wait_until
+from parts.process import LOG, end, is_alive, start, wait_until
 from parts.relays import CONSOLE_SCRIPT
 from parts.steps import connect, meet
 

@@ -105,5 +105,3 @@ def events_of(engine: Engine) -> list[dict[str, dict[str, str]]]:
             return found
         found.append(told["event"])
         cursor = told["cursor"]
-
-

@@ -95,8 +95,8 @@ def connected_within(caller: Home, callee: Home) -> float:
 
 def ringing_from(engine: Engine, caller: Home) -> str | None:
     """The call of this caller that rings."""
-    rings: list[str] = [call["call"] for call in engine.ask("inbox")["ringing"] if call["peer"]["id"] == caller.agent_id]
-    return rings[0] if rings else None
+    ringing = engine.ask("inbox")["ringing"]
+    return next((str(call["call"]) for call in ringing if call["peer"]["id"] == caller.agent_id), None)
 
 
 def journal(engine: Engine) -> list[dict[str, str]]:

@@ -1,5 +1,6 @@
-"""A wall clock of one's own, by libfaketime: it is off by so much, and steps when it is told; no time is added to what
-has passed (the monotonic clock runs on).
+"""A wall clock of one's own, by libfaketime: it is off by so much, and steps when it is told.
+
+The monotonic clock runs on as it is.
 """
 
 from __future__ import annotations

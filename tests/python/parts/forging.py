@@ -64,7 +64,7 @@ class ForgingRelay(ChaosRelay):
         return list(self._genuine.values())
 
     def push(self, events: Sequence[Forged]) -> None:
-        """Serves them live, to every connection that asks for their kind; returns when the sockets have taken it all."""
+        """Serves them live to every connection that asks for their kind; returns when the sockets have taken it all."""
         asyncio.run_coroutine_threadsafe(self._push(events), self._loop).result()
 
     def store(self, events: Sequence[Forged]) -> None:

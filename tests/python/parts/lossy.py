@@ -52,8 +52,9 @@ class LossyNetwork:
 
 @contextmanager
 def lossy_network() -> Iterator[LossyNetwork]:
-    """Makes such a network; skips the test, with the reason, where that cannot be done. Everything in it must have ended
-    before it does.
+    """Makes such a network; skips the test, with the reason, where that cannot be done.
+
+    Everything in it must have ended before it does.
     """
     if os.geteuid() != 0:
         pytest.skip("a network namespace with rules of its own needs root")
