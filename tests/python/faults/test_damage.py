@@ -94,7 +94,7 @@ def image_of(home: Home, call: str) -> Image:
     return Image(files, call, truth)
 
 
-@pytest.mark.parametrize("cases", [15, pytest.param(300, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("cases", [8, pytest.param(150, marks=pytest.mark.soak)])
 def test_damaged_bits_and_cut_files_show_nothing_that_was_not_said(
     three_relays: list[str], new_home: NewHome, tmp_path: Path, cases: int
 ) -> None:
@@ -159,7 +159,7 @@ def shown_by(home: Home, call: str, found: Found) -> dict[str, tuple[str, str]]:
 
 
 def check_kept_aside(home: Home, found: Found) -> None:
-    """If a database was replaced, the old one is there. (SQLite may have moved its log into it as it was closed.)"""
+    """If a database was replaced, the old one is there; SQLite may have moved its log into it as it was closed."""
     aside = [path for path in home.state.glob(f"{DATABASE}.damaged-*") if path.name.rpartition("-")[2].isdigit()]
     assert len(aside) <= 2, aside
     found.kept_aside += bool(aside)
