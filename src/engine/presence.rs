@@ -82,7 +82,7 @@ impl Core {
             tracing::warn!("the name or a capability holds the agent's own secret key: nothing is announced");
             return Ok(());
         }
-        let created_at = self.presence_at(now)?;
+        let created_at = above(self.store.meta(META)?.unwrap_or(0), now.as_secs());
         let announcement = presence::Announcement {
             agent_id: &self.me.agent_id,
             capabilities: &self.settings.capabilities,
@@ -102,14 +102,6 @@ impl Core {
         Ok(())
     }
 
-    /// Above the last one, also over restarts. One that lies where no relay and no reader follows was dated by a clock
-    /// that was wrong: to stay above it would be to be seen by nobody until that time has come.
-    fn presence_at(&self, now: Millis) -> Result<u64, store::Error> {
-        let last = self.store.meta(META)?.unwrap_or(0);
-        let rises = last <= now.as_secs() + AHEAD_LIMIT.as_secs();
-        Ok(if rises { now.as_secs().max(last + 1) } else { now.as_secs() })
-    }
-
     /// Takes the last announcement back, for an orderly stop.
     pub(super) fn retraction(&mut self, now: Millis) -> Option<Signed> {
         let (event, last) = self.announcer.last?;
@@ -119,5 +111,26 @@ impl Core {
             tracing::warn!(%error, "the time of the retraction is not kept");
         }
         presence::retract(&self.identity, event, &self.me.agent_id, false, created_at).ok()
+    }
+}
+
+/// The time of the next announcement: above the last one, also over restarts. One that lies where no relay and no reader
+/// follows was dated by a clock that was wrong: to stay above it would be to be seen by nobody until that time has come.
+fn above(last: u64, now: u64) -> u64 {
+    if last <= now + AHEAD_LIMIT.as_secs() { now.max(last + 1) } else { now }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    #[test]
+    fn announcements_rise_unless_the_last_one_was_dated_by_a_clock_that_was_wrong() {
+        assert_eq!(above(0, NOW), NOW);
+        assert_eq!(above(NOW, NOW), NOW + 1);
+        assert_eq!(above(NOW + 600, NOW), NOW + 601, "relays and readers follow so far");
+        assert_eq!(above(NOW + 86_400, NOW), NOW);
     }
 }

@@ -71,24 +71,27 @@ def wrapped(receiver, seal, *, kind=WRAP, p=None, at=None) -> dict:
     return event(keys, kind, content, [["p", p or receiver.to_hex()]], at)
 
 
-def signal(sender, receiver, **members) -> dict:
+def signal(sender, receiver, at=None, **members) -> dict:
     """A signal of v2 in its wrap."""
-    inner = rumor(sender.public_key().to_hex(), SIGNAL, json.dumps({"gen": 0, "v": 2, **members}))
+    inner = rumor(sender.public_key().to_hex(), SIGNAL, json.dumps({"gen": 0, "v": 2, **members}), at=at)
     return wrapped(receiver, sealed(sender, receiver, inner))
 
 
 def invite(sender, receiver, relays) -> dict:
     """A ring, which nobody will follow up."""
     key = Keys.generate().public_key().to_hex()
+    # A ring that is more than five minutes old is a missed call, and ten thousand take a while to make.
+    at = now() + 240
     return signal(
         sender,
         receiver,
+        at,
         t="invite",
         call=os.urandom(16).hex(),
         agentId=f"ringer-{key[:8]}",
         name="",
         topic="an offer that you cannot refuse",
-        exp=now() + 300,
+        exp=at + 600,
         key=key,
         noise=base64.b64encode(os.urandom(32)).decode(),
         versions=[2],
