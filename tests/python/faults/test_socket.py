@@ -77,11 +77,11 @@ def others_unaffected(home: Home) -> Iterator[list[float]]:
 
 
 def with_much_to_read(three_relays: list[str], new_home: NewHome) -> Home:
-    """A home with a few MiB of messages."""
+    """A home with half a MiB of messages."""
     alice, bob = meet(new_home, three_relays)
     outgoing, _ = connect(alice, bob)
     engine = Engine(alice)
-    for number in range(60):
+    for number in range(10):
         engine.ask("send", text=f"{number} " + "x" * 50_000, call=outgoing)
     engine.close()
     return alice
@@ -136,7 +136,7 @@ def test_who_never_reads_and_who_never_finishes_a_line_is_left(three_relays: lis
     with ExitStack() as stack, others_unaffected(home) as waits:
         readers = [stack.enter_context(dial(home)) for _ in range(20)]
         for reader in readers:
-            # Each asks for some 100 MiB of replies, and takes nothing.
+            # Each asks for some 15 MiB of replies, and takes nothing.
             reader.setblocking(False)
             with suppress(BlockingIOError):
                 reader.sendall(request("messages", limit=10_000) * 30)
