@@ -127,6 +127,12 @@ def test_forged_events_show_nothing_and_change_nothing_live_or_fetched(
         unread = after["inbox"]["unread"]
         after["messages"] = [message for message in after["messages"] if message not in mails]
         after["inbox"]["unread"] = [message for message in unread if message["message"] not in ids(mails)]
+        # Those of the test before may be gone by now; nobody has come, and the caller is who she was.
+        assert set(after["agents"]) <= set(before["agents"])
+        assert [one for one in after["agents"] if one[0] == alice.agent_id] == [
+            one for one in before.pop("agents") if one[0] == alice.agent_id
+        ]
+        del after["agents"]
         assert after == before
         told = [event for event in told_after(bob, cursor) if not event["kind"].startswith("relay.")]
         assert [event["message"]["message"] for event in told] == ids(mails), told
