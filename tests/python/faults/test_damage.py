@@ -202,9 +202,8 @@ def test_bits_that_flip_under_load_show_nothing_that_was_not_said(
             it.finish(within=20)
         it.stop()
         harms = it.harms()
-        report(
-            f"flips, seed {seed}: {Counter(flipped)}, {it.bob.blanks} events of no message, refused {it.bob.refused}, {harms}"
-        )
+        seen = f"refused {it.bob.refused}, {it.bob.blanks} events of no message"
+        report(f"flips, seed {seed}: {Counter(flipped)}, {seen}, {harms}")
         assert len(flipped) >= 6
         for harm in ("phantom", "corrupted", "misattributed", "duplicated"):
             assert harms[harm] == 0, harms
