@@ -135,6 +135,8 @@ pub(super) struct Core {
     steady: Steady,
     /// By how much the relays' clock is ahead of ours, where they agree that it is.
     clock_ahead_ms: i64,
+    /// Whether they agree what time it is, as this batch was begun.
+    pub(super) clock_agreed: bool,
     pub(super) store: Store,
     pub(super) board: Switchboard,
     pub(super) directory: Directory,
@@ -211,6 +213,7 @@ impl Core {
             started: Instant::now(),
             steady: Steady::begin(),
             clock_ahead_ms: 0,
+            clock_agreed: false,
             store,
             board,
             directory: Directory::default(),
@@ -286,6 +289,7 @@ impl Core {
     /// Looks at what the relays say about our clock.
     fn check_clock(&mut self) {
         let told = self.pool.clock();
+        self.clock_agreed = told.agreed;
         let off = told.offset_s.filter(|off| told.agreed && off.abs() >= CLOCK_SLACK_S);
         let ahead = off.map_or(0, |off| (off * 1_000.0) as i64);
         // A header has whole seconds: what changes by less is as it was.

@@ -20,6 +20,8 @@ use crate::transport::{SealError, Signed, legacy};
 const PER_SECOND: usize = 100;
 /// How far `created_at` may run ahead of the clock in a burst, seconds: relays take up to 900.
 const AHEAD_LIMIT: u64 = 300;
+/// Further ahead than the limit by so much, seconds, is no burst: a few events are signed without asking for the limit.
+const SET_BACK: u64 = 60;
 /// How long events and the ids of handled events are kept: longer than any relay keeps a message that would come
 /// again.
 const EVENTS_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -217,19 +219,13 @@ impl Core {
 
     /// The second that the next event is signed with: now, or a little ahead in a burst.
     pub(super) fn next_second(&mut self, now: Millis) -> u64 {
-        let (second, used) = self.last_second;
-        self.last_second = match now.as_secs() {
-            current if current > second => (current, 1),
-            _ if used < PER_SECOND => (second, used + 1),
-            _ => (second + 1, 1),
-        };
+        self.last_second = second_after(self.last_second, now.as_secs());
         self.last_second.0
     }
 
     /// Refuses to run ahead of the clock further than relays would follow.
     pub(super) fn check_pace(&self, now: Millis) -> Result<(), Error> {
-        let ahead = self.last_second.0.saturating_sub(now.as_secs());
-        if ahead < AHEAD_LIMIT {
+        if ahead(self.last_second.0, now.as_secs()) < AHEAD_LIMIT {
             return Ok(());
         }
         Err(Error::new(
@@ -317,6 +313,24 @@ impl Core {
     }
 }
 
+/// How many seconds a burst is ahead of the clock. A clock that was set back is another matter: nobody waits for the time
+/// that it has left.
+fn ahead(second: u64, now: u64) -> u64 {
+    let ahead = second.saturating_sub(now);
+    if ahead > AHEAD_LIMIT + SET_BACK { 0 } else { ahead }
+}
+
+/// The second of the next event, and how many bear it then.
+fn second_after((second, used): (u64, usize), now: u64) -> (u64, usize) {
+    if now > second || (now < second && ahead(second, now) == 0) {
+        (now, 1)
+    } else if used < PER_SECOND {
+        (second, used + 1)
+    } else {
+        (second + 1, 1)
+    }
+}
+
 /// An event with nothing but its call.
 pub(super) fn event(kind: EventKind, call: Option<CallId>, at: Millis) -> NewEvent {
     NewEvent { kind, at, call, message: None, ticket: None, detail: None, own: false }
@@ -324,4 +338,34 @@ pub(super) fn event(kind: EventKind, call: Option<CallId>, at: Millis) -> NewEve
 
 fn unsealed(error: &SealError) -> String {
     format!("it could not be sealed: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    #[test]
+    fn at_most_a_hundred_events_bear_a_second_and_a_burst_runs_ahead() {
+        let mut last = (0, 0);
+        let seconds: Vec<u64> = (0..250)
+            .map(|_| {
+                last = second_after(last, NOW);
+                last.0
+            })
+            .collect();
+        for (second, count) in [(NOW, 100), (NOW + 1, 100), (NOW + 2, 50)] {
+            assert_eq!(seconds.iter().filter(|at| **at == second).count(), count);
+        }
+        assert_eq!(ahead(last.0, NOW), 2);
+        assert_eq!(second_after(last, NOW + 3), (NOW + 3, 1));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_by_a_day_holds_nothing_up() {
+        assert_eq!(ahead(NOW + 86_400, NOW), 0);
+        assert_eq!(second_after((NOW + 86_400, 7), NOW), (NOW, 1));
+        assert_eq!(ahead(NOW + AHEAD_LIMIT, NOW), AHEAD_LIMIT, "the end of a burst");
+    }
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::clock;
 use super::core::Core;
 use super::effects::Effect;
-use crate::proto::presence::{Content, ONLINE_FOR, V2};
+use crate::proto::presence::{AHEAD_LIMIT, Content, ONLINE_FOR, V2};
 use crate::proto::v2::signal::VERSION;
 use crate::proto::{EventId, Millis};
 use crate::store;
@@ -17,6 +17,9 @@ use crate::transport::{Signed, presence};
 const PERIOD: Duration = Duration::from_secs(100);
 /// Agents that started together shall not announce themselves together.
 const JITTER: Duration = Duration::from_secs(20);
+/// How long the first announcement waits for relays that agree what time it is. They say it as they are connected; a
+/// presence dated by a clock that is hours ahead would be turned away.
+const CLOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// Where the last `created_at` is remembered.
 const META: &str = "presence_at";
 
@@ -50,10 +53,17 @@ impl Announcer {
 
 impl Core {
     pub(super) fn announce_if_due(&mut self, now: Millis) -> Result<(), store::Error> {
-        if self.announcer.next_at > Instant::now() {
+        let instant = Instant::now();
+        let patient_until = self.started + CLOCK_PATIENCE;
+        if self.announcer.last.is_none() && instant < patient_until {
+            if !self.clock_agreed {
+                self.announcer.next_at = patient_until;
+                return Ok(());
+            }
+        } else if self.announcer.next_at > instant {
             return Ok(());
         }
-        self.announcer.next_at = Instant::now() + pause();
+        self.announcer.next_at = instant + pause();
         self.publish_inbox(now);
         let content = Content {
             agent_id: self.me.agent_id.clone(),
@@ -72,7 +82,7 @@ impl Core {
             tracing::warn!("the name or a capability holds the agent's own secret key: nothing is announced");
             return Ok(());
         }
-        let created_at = now.as_secs().max(self.store.meta(META)?.unwrap_or(0) + 1);
+        let created_at = above(self.store.meta(META)?.unwrap_or(0), now.as_secs());
         let announcement = presence::Announcement {
             agent_id: &self.me.agent_id,
             capabilities: &self.settings.capabilities,
@@ -101,5 +111,26 @@ impl Core {
             tracing::warn!(%error, "the time of the retraction is not kept");
         }
         presence::retract(&self.identity, event, &self.me.agent_id, false, created_at).ok()
+    }
+}
+
+/// The time of the next announcement: above the last one, also over restarts. One that lies where no relay and no reader
+/// follows was dated by a clock that was wrong: to stay above it would be to be seen by nobody until that time has come.
+fn above(last: u64, now: u64) -> u64 {
+    if last <= now + AHEAD_LIMIT.as_secs() { now.max(last + 1) } else { now }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    #[test]
+    fn announcements_rise_unless_the_last_one_was_dated_by_a_clock_that_was_wrong() {
+        assert_eq!(above(0, NOW), NOW);
+        assert_eq!(above(NOW, NOW), NOW + 1);
+        assert_eq!(above(NOW + 600, NOW), NOW + 601, "relays and readers follow so far");
+        assert_eq!(above(NOW + 86_400, NOW), NOW);
     }
 }

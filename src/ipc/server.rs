@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::lines::{LineError, Lines};
 use super::wire::{self, Asked, Request};
 use super::{CONNECTIONS_LIMIT, Hello, IN_FLIGHT_LIMIT, REQUEST_LIMIT};
-use crate::api::{Error, ErrorKind};
+use crate::api::{Command, Error, ErrorKind};
 use crate::engine::{Handle, Submitted};
 
 /// Replies that wait to be written: few, because each request in flight can hold one more.
@@ -148,12 +148,24 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
+/// A line for a client, and the turn that it gives back once it is written.
+type Reply = (Vec<u8>, Option<OwnedSemaphorePermit>);
+
+/// Whether only what is stored bounds the size of a reply. Of these a connection has one at a time, until it is written:
+/// who does not read costs one of them, and who asks for many takes turns with everybody else.
+fn reads_much(command: &Command) -> bool {
+    use Command::{Calls, Inbox, List, Messages, Transcript};
+    matches!(command, Calls { .. } | Inbox { .. } | List { .. } | Messages { .. } | Transcript { .. })
+}
+
 /// One connection, from its first line to its end.
 struct Connection<'a> {
     shared: &'a Shared,
     closing: watch::Receiver<bool>,
-    replies: mpsc::Sender<Vec<u8>>,
+    replies: mpsc::Sender<Reply>,
     requests: JoinSet<()>,
+    /// The turn of [`reads_much`].
+    turn: Arc<Semaphore>,
     /// What `cancel` can give up, by id.
     in_flight: Vec<(Value, AbortHandle)>,
 }
@@ -162,8 +174,14 @@ async fn connection(stream: UnixStream, shared: &Shared, closing: watch::Receive
     let (read, write) = stream.into_split();
     let (replies, queue) = mpsc::channel(REPLY_QUEUE);
     let mut writer = tokio::spawn(write_replies(write, queue));
-    let mut connection =
-        Connection { shared, closing, replies, requests: JoinSet::new(), in_flight: Vec::new() };
+    let mut connection = Connection {
+        shared,
+        closing,
+        replies,
+        requests: JoinSet::new(),
+        turn: Arc::new(Semaphore::new(1)),
+        in_flight: Vec::new(),
+    };
     let mut lines = Lines::new(read, REQUEST_LIMIT);
     if let Some(end) = connection.read_requests(&mut lines).await {
         connection.finish(end, lines.get_ref()).await;
@@ -222,6 +240,7 @@ impl Connection<'_> {
     async fn carry_out(&mut self, Request { id, asked }: Request) {
         let line = match asked {
             Asked::Command(command) => {
+                let turn = if reads_much(&command) { self.take_turn().await } else { None };
                 // Awaited here, not in a task of its own: this keeps the order of the client's requests.
                 let submitted = tokio::select! {
                     biased;
@@ -229,7 +248,7 @@ impl Connection<'_> {
                     submitted = self.shared.handle.submit(*command) => submitted,
                 };
                 match submitted {
-                    Ok(submitted) => return self.wait_for(id, submitted),
+                    Ok(submitted) => return self.wait_for(id, submitted, turn),
                     Err(error) => id.map(|id| wire::reply_line(&id, &Err(error))),
                 }
             }
@@ -248,7 +267,17 @@ impl Connection<'_> {
         }
     }
 
-    fn wait_for(&mut self, id: Option<Value>, submitted: Submitted) {
+    /// Waits until the reply before was taken. None if there is nobody to wait for any more.
+    async fn take_turn(&mut self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            () = closed(&mut self.closing) => None,
+            () = self.replies.closed() => None,
+            turn = Arc::clone(&self.turn).acquire_owned() => turn.ok(),
+        }
+    }
+
+    fn wait_for(&mut self, id: Option<Value>, submitted: Submitted, turn: Option<OwnedSemaphorePermit>) {
         let replies = self.replies.clone();
         let mut closing = self.closing.clone();
         let cancel_by = id.clone();
@@ -260,7 +289,7 @@ impl Connection<'_> {
             };
             if let Some(id) = id {
                 // Nobody reads any more: then nobody wants the reply.
-                let _ = replies.send(wire::reply_line(&id, &reply)).await;
+                let _ = replies.send((wire::reply_line(&id, &reply), turn)).await;
             }
         });
         self.in_flight.extend(cancel_by.map(|id| (id, request)));
@@ -268,7 +297,7 @@ impl Connection<'_> {
 
     async fn say(&self, line: Vec<u8>) {
         // Nobody reads any more: noticed by the loop above.
-        let _ = self.replies.send(line).await;
+        let _ = self.replies.send((line, None)).await;
     }
 
     /// Lets what is in flight finish, as long as somebody is there to hear it.
@@ -298,8 +327,8 @@ async fn hung_up(stream: &OwnedReadHalf) {
     }
 }
 
-async fn write_replies(mut write: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>) {
-    while let Some(line) = queue.recv().await {
+async fn write_replies(mut write: OwnedWriteHalf, mut queue: mpsc::Receiver<Reply>) {
+    while let Some((line, _turn)) = queue.recv().await {
         match tokio::time::timeout(WRITE_TIMEOUT, write.write_all(&line)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return,

@@ -12,7 +12,7 @@ use super::{EventId, Millis, Protocol, PublicKey, Rotation};
 /// An announcement older than this is no sign of life any more. Agents announce themselves every 110 ± 10 s.
 pub const ONLINE_FOR: Duration = Duration::from_secs(300);
 /// How far ahead of our clock an announcement may be: relays take up to 900 s.
-const AHEAD_LIMIT: Duration = Duration::from_secs(900);
+pub const AHEAD_LIMIT: Duration = Duration::from_secs(900);
 /// Most agents remembered. Beyond it the one not seen for longest is forgotten: a flood of keys costs at most this
 /// (about 1 KiB each).
 pub const DIRECTORY_LIMIT: usize = 20_000;

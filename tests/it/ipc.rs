@@ -219,6 +219,28 @@ fn beyond_the_requests_in_flight_further_ones_wait_for_a_place() {
 }
 
 #[test]
+fn of_what_reads_much_a_connection_is_given_one_at_a_time() {
+    let home = TestHome::new();
+    let daemon = FakeDaemon::start(&home, |command| match command {
+        Command::Calls { .. } => Answer::Never,
+        other => script(other),
+    });
+    let mut greedy = connect(&home);
+    for id in 0..10 {
+        say(&mut greedy, &request(id, "calls", json!({"limit": 1000})));
+    }
+    let read = || {
+        daemon.asked.lock().unwrap().iter().filter(|command| matches!(command, Command::Calls { .. })).count()
+    };
+    eventually("the first one to be asked", || read() == 1);
+    let mut other = connect(&home);
+    say(&mut other, &request(1, "status", json!({})));
+    say(&mut other, &request(2, "calls", json!({"limit": 1})));
+    assert_eq!(hear(&mut BufReader::new(other))["id"], 1);
+    eventually("the other connection to have its own", || read() == 2);
+}
+
+#[test]
 fn connections_beyond_the_limit_are_told_so() {
     let home = TestHome::new();
     let _daemon = FakeDaemon::start(&home, script);

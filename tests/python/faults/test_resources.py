@@ -18,11 +18,13 @@ from pathlib import Path
 
 import pytest
 
+from parts.chaos import report
+from parts.debian import debian_part
 from parts.engine import Engine, Refused
 from parts.exchange import FULL, Exchange, Plan, Side, exchange
 from parts.fixtures import NewHome
 from parts.home import Home
-from parts.process import LOG, REPOSITORY, end, is_alive, start, wait_until
+from parts.process import LOG, end, is_alive, start, wait_until
 from parts.relays import CONSOLE_SCRIPT
 from parts.steps import connect, meet
 
@@ -35,25 +37,6 @@ UNIMPEDED_S = 4.0
 # How often something is refused before there is room again.
 REFUSALS = 20
 DISK_BYTES = 8 * 1024 * 1024
-
-
-def is_served(home: Home) -> bool:
-    """Whether a daemon of the home is ready."""
-    with suppress(OSError, ValueError):
-        return bool(json.loads((home.state / "daemon.lock").read_text())["socket"])
-    return False
-
-
-def run_under(home: Home, *prefix: str | Path) -> subprocess.Popen[str]:
-    """Starts the daemon of a home by way of another program, and waits until it serves."""
-    process = start([*prefix, CONSOLE_SCRIPT, "daemon", "run"], folder=home.folder.parent, environment=home.environment)
-
-    def serves() -> bool:
-        assert process.poll() is None, (home.folder.parent / LOG).read_text()[-2000:]
-        return is_served(home)
-
-    wait_until(serves, "the daemon to serve")
-    return process
 
 
 @contextmanager
@@ -108,7 +91,7 @@ def test_who_takes_all_connections_leaves_descriptors_for_the_rest(
 def with_few_descriptors(new_home: NewHome, urls: list[str], stack: ExitStack) -> tuple[Home, Home]:
     """Alice and Bob, whose daemon may have few descriptors."""
     alice, bob = new_home("alice", *urls), new_home("bob", *urls)
-    stack.callback(end, run_under(bob, "prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"))
+    stack.callback(end, bob.run_under("prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"))
     alice.sees(str(bob.agent_id))
     return alice, bob
 
@@ -220,9 +203,8 @@ def fill(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def strace() -> str:
-    """The path of strace, which is installed if need be."""
-    script = REPOSITORY / "scripts" / "install-strace.sh"
-    return subprocess.run([script], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    """The path of strace."""
+    return str(debian_part("strace", "strace"))
 
 
 SYNCS = "fsync,fdatasync"
@@ -297,7 +279,7 @@ def test_death_at_the_k_th_sync_of_an_exchange(
 def test_death_at_every_sync_up_to_the_three_hundredth(
     three_relays: list[str], new_home: NewHome, tmp_path: Path, strace: str
 ) -> None:
-    counts = [*range(1, 60), *range(60, 301, 10)]
+    counts = [*range(1, 301)]
     met: list[int] = []
     while counts:
         folder = tmp_path / str(len(met))
@@ -309,6 +291,7 @@ def test_death_at_every_sync_up_to_the_three_hundredth(
         assert died
         met += counts[:died]
         del counts[:died]
+    report(f"died at each of the first {len(met)} syncs")
 
 
 @pytest.mark.parametrize("count", [1, 20, *(pytest.param(count, marks=pytest.mark.soak) for count in range(2, 20))])
@@ -393,7 +376,7 @@ def test_death_at_the_k_th_sync_of_a_start(
 
 
 def has_died_or_serves(process: subprocess.Popen[str], home: Home) -> bool:
-    return process.poll() is not None or is_served(home)
+    return process.poll() is not None or home.is_served()
 
 
 def pubkey_of_nobody() -> str:

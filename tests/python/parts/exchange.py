@@ -82,6 +82,10 @@ class Side:
         self.passing = {*PASSING}
         # Refusals that passed, by code.
         self.refused: dict[str, int] = {}
+        # Events that no longer say of which message: what damage leaves of them.
+        self.blanks = 0
+        # How long something is handed in again and again.
+        self.patience = PATIENCE_S
 
     @property
     def settled(self) -> int:
@@ -146,7 +150,7 @@ class Side:
                 self.refused[refusal.code] = self.refused.get(refusal.code, 0) + 1
             return None
 
-        return wait_until(accepted, f"{self.home.agent_id} to accept what it is given", timeout=PATIENCE_S)
+        return wait_until(accepted, f"{self.home.agent_id} to accept what it is given", timeout=self.patience)
 
     def read(self) -> None:
         """Takes events until the exchange is over."""
@@ -168,7 +172,9 @@ class Side:
         if event["cursor"] <= self._cursor:
             return
         self._cursor = event["cursor"]
-        if event["kind"] in TELLING:
+        if event["kind"] in (*TELLING, *SURFACING) and "message" not in event:
+            self.blanks += 1
+        elif event["kind"] in TELLING:
             message: Json = event["message"]
             self.ledger.told(message=message["message"], state=TELLING[event["kind"]], reason=message["reason"])
         elif event["kind"] in SURFACING:
@@ -302,6 +308,7 @@ class Exchange:
         report(f"exchange, seed {self.seed!r}: {figures}, {verdict}")
         assert not late, f"seed {self.seed!r}: not all is settled after {within:g} s: {self._counts()}; {verdict}"
         assert unharmed, f"seed {self.seed!r}: {verdict}; {self._counts()}"
+        assert not any(side.blanks for side in self.sides), f"seed {self.seed!r}: events of no message"
         if not failures:
             assert not any(side.ledger.count("told failed") for side in self.sides), self._counts()
 
@@ -310,6 +317,11 @@ class Exchange:
         self.stop()
         unharmed, verdict = self._verdict()
         assert unharmed, f"seed {self.seed!r}: {verdict}; {self._counts()}"
+
+    def harms(self) -> dict[str, int]:
+        """The seven counts, as the ledgers are."""
+        counts: dict[str, int] = json.loads(self._verdict()[1])["harms"]
+        return counts
 
     def _verdict(self) -> tuple[bool, str]:
         words = [sys.executable, "-I", str(CHECKER), *(str(side.ledger.path) for side in self.sides)]

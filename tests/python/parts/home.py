@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from parts.process import DEADLINE_S, clean_environment, command_line, is_alive, wait_until
+from parts.process import DEADLINE_S, clean_environment, command_line, is_alive, last_words, start, wait_until
 from parts.relays import CONSOLE_SCRIPT
 
 # No command may take longer unless it is told to wait.
@@ -162,6 +162,24 @@ class Home:
     def daemon_pid(self) -> int:
         """The process id of the running daemon; starts it if need be."""
         return int(self.ok("status")["daemon"]["pid"])
+
+    def is_served(self) -> bool:
+        """Whether a daemon of this home is ready."""
+        with suppress(OSError, ValueError):
+            return bool(json.loads((self.state / "daemon.lock").read_text())["socket"])
+        return False
+
+    def run_under(self, *prefix: str | Path, **environment: str) -> subprocess.Popen[str]:
+        """Starts the daemon by way of another program, and waits until it serves. The caller ends it."""
+        words = [*prefix, CONSOLE_SCRIPT, "daemon", "run"]
+        process = start(words, folder=self.folder.parent, environment={**self.environment, **environment})
+
+        def serves() -> bool:
+            assert process.poll() is None, last_words(self.folder.parent)
+            return self.is_served()
+
+        wait_until(serves, "the daemon to serve")
+        return process
 
     def kill_daemon(self) -> int:
         """Ends the daemon as a power cut would (SIGKILL), waits until it is gone, returns its process id."""

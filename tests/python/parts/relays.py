@@ -13,7 +13,7 @@ import subprocess
 import sysconfig
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -100,10 +100,15 @@ class Relay:
 
 
 @contextmanager
-def embedded_relay(folder: Path, *, port: int = 0) -> Iterator[Relay]:
-    """Our own, as `p2p-comm relay` starts it: its first line of output says where it listens."""
-    words: list[str | Path] = [CONSOLE_SCRIPT, "--json", "relay", "--port", str(port), "--memory"]
-    process = start(words, folder=folder, environment=clean_environment(folder), talks=True)
+def embedded_relay(
+    folder: Path, *, port: int = 0, under: Sequence[str | Path] = (), environment: Mapping[str, str] | None = None
+) -> Iterator[Relay]:
+    """Our own, as `p2p-comm relay` starts it: its first line of output says where it listens.
+
+    `under` is the program, with its arguments, that starts it.
+    """
+    words = [*under, CONSOLE_SCRIPT, "--json", "relay", "--port", str(port), "--memory"]
+    process = start(words, folder=folder, environment={**clean_environment(folder), **(environment or {})}, talks=True)
     try:
         assert process.stdout is not None
         first_line = process.stdout.readline()
