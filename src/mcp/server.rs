@@ -194,7 +194,7 @@ impl ServerHandler for Server {
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
         let peer = context.peer;
-        if !peer.peer_info().is_some_and(|client| client.client_info.name == CHANNEL_CLIENT) {
+        if peer.peer_info().is_none_or(|client| client.client_info.name != CHANNEL_CLIENT) {
             return;
         }
         let mut waker = Waker::new(&self.line);
