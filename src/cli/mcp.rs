@@ -9,7 +9,7 @@ use crate::mcp;
 /// Serve the agent's tools over the Model Context Protocol, on stdin and stdout
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example, in the configuration of a client: {\"command\": \"p2p-comm\", \"args\": [\"mcp\"]}
+Example: p2p-comm mcp      as a client starts it: {\"command\": \"p2p-comm\", \"args\": [\"mcp\"]}
          claude mcp add p2p-comm -- p2p-comm mcp
 
 Tools: p2p_list_agents, p2p_call, p2p_wait, p2p_answer, p2p_send, p2p_send_file, p2p_escalate, p2p_end. The resource

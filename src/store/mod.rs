@@ -31,6 +31,7 @@ mod transfers;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, ToSql};
 
@@ -130,12 +131,15 @@ impl Store {
     fn open_checked(path: &Path) -> Result<Self> {
         let store = Self::open_unchecked(path)?;
         recover::check(&store)?;
+        store.write_back_at_close(true)?;
         Ok(store)
     }
 
     fn open_unchecked(path: &Path) -> Result<Self> {
         let wrap = |source| wrap(path, source);
         let mut db = Connection::open(path).map_err(wrap)?;
+        // What turns out to be damaged is kept as it was found.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(wrap)?;
         db.busy_timeout(BUSY_TIMEOUT).map_err(wrap)?;
         db.set_prepared_statement_cache_capacity(STATEMENTS);
         db.pragma_update(None, "journal_mode", "WAL").map_err(wrap)?;
@@ -144,6 +148,12 @@ impl Store {
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(wrap)?;
         schema::migrate(&mut db, path)?;
         Ok(Self { db, path: path.to_owned() })
+    }
+
+    /// Whether the log is written into the database when it is closed.
+    fn write_back_at_close(&self, does: bool) -> Result<()> {
+        let set = self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !does);
+        set.map(drop).map_err(|source| wrap(&self.path, source))
     }
 
     /// Begins the transaction of a batch.
@@ -188,6 +198,7 @@ impl Store {
             tracing::warn!("somebody else reads the database; its log is not emptied");
         }
         recover::check(&fresh)?;
+        fresh.write_back_at_close(true)?;
         *self = fresh;
         Ok(())
     }

@@ -66,12 +66,13 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 pub(super) fn recover(path: &Path) -> Result<Store> {
     let aside = keep_aside(path).map_err(|error| {
         tracing::warn!(%error, "the damaged database cannot be moved");
-        Error::Full(path.to_owned())
+        Error::of_disk(path, error)
     })?;
     // A mark that is left only means another check.
     let _ = fs::remove_file(mark(path));
     let store = Store::open_unchecked(path)?;
     let carried = carry_over(&aside, &store)?;
+    store.write_back_at_close(true)?;
     tracing::warn!(rows = carried, aside = %aside.display(), "a damaged database was replaced");
     Ok(store)
 }
@@ -301,6 +302,41 @@ mod tests {
         let calls: Vec<u8> = store.calls(10).unwrap().iter().map(|stored| stored.call.id.0[0]).collect();
         assert_eq!(calls, [3, 2, 1], "in the order in which they came");
         check(&store).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_database_and_its_log_are_kept_byte_for_byte() {
+        let folder = folder();
+        let path = written(&folder);
+        // As a kill leaves it: what was said last is in the log alone.
+        let killed = folder.path().join("killed.db");
+        {
+            let mut store = Store::open(&path).unwrap();
+            store.begin().unwrap();
+            store.add_message(&said(Hex([1; 8]), 7)).unwrap();
+            store.commit().unwrap();
+            for part in ["", "-wal"] {
+                fs::copy(with_suffix(&path, part), with_suffix(&killed, part)).unwrap();
+            }
+        }
+        let mut bytes = fs::read(&killed).unwrap();
+        let middle = bytes.len() / 2 / 4_096 * 4_096;
+        bytes[middle..middle + 4_096].fill(0xa5);
+        fs::write(&killed, &bytes).unwrap();
+        let log = fs::read(with_suffix(&killed, "-wal")).unwrap();
+        assert!(!log.is_empty());
+        Store::open(&killed).unwrap();
+        let kept = |part| {
+            let paths = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+            let mut kept = paths.filter(|path| {
+                let name = path.file_name().unwrap().to_string_lossy();
+                let end = name.strip_prefix("killed.db.damaged-");
+                end.is_some_and(|end| end.trim_start_matches(|c: char| c.is_ascii_digit()) == part)
+            });
+            fs::read(kept.next().unwrap()).unwrap()
+        };
+        assert!(kept("") == bytes, "the database is as it was found");
+        assert!(kept("-wal") == log, "and so is its log");
     }
 
     #[test]
