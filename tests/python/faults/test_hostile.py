@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from parts.bare_client import connected
-from parts.engine import Engine
+from parts.engine import Engine, Refused
 from parts.fixtures import NewHome
 from parts.home import Home
 from parts.hostile import file_names, raw_in, texts
@@ -90,7 +90,17 @@ def test_hostile_names_of_files_in_a_call(
 
     def send(name: str) -> None:
         content = contents(len(sent))
-        sender.ask("send-file", name=name, content=base64.b64encode(content).decode(), call=outgoing)
+
+        def is_taken() -> bool:
+            try:
+                sender.ask("send-file", name=name, content=base64.b64encode(content).decode(), call=outgoing)
+            except Refused as refusal:
+                # Only so many wait at once.
+                assert refusal.code == "too-fast", refusal
+                return False
+            return True
+
+        wait_until(is_taken, "the file to be taken")
         sent.append(content)
 
     send("first.txt")

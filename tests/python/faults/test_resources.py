@@ -346,7 +346,7 @@ def test_nothing_is_acknowledged_while_the_disk_takes_nothing(
 ) -> None:
     with exchange(*meet(new_home, three_relays), tmp_path, seed=1, plan=Plan(texts=0, files=0)) as it:
         it.connect()
-        it.bob.passing.add("internal")
+        it.bob.passing.add("io-error")
         # Each sync takes its time before it fails: what does not wait for it has left by then.
         saboteur = Saboteur(strace, it.bob, tmp_path, "error=EIO:delay_enter=300000", ["1+"])
         try:
