@@ -178,7 +178,7 @@ BUGS = [
             ),
             unit(
                 "transport::tests::honest::what_waited_comes_oldest_first_however_small_the_pages",
-                r"left: \[17, 18, 19\]\s+right: \[0, 1, 2, 3",
+                r"left: \[\d+(, \d+){0,2}\]\s+right: \[0, 1, 2, 3",
             ),
         ],
     ),
