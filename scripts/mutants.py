@@ -84,6 +84,9 @@ def python(test: str, says: str) -> Check:
 LOSSY = "proto::v2::delivery::tests::lossy::what_was_accepted_arrives_once_in_order_and_both_know_it"
 FAULTS = "python/faults"
 
+# Finds in the program what a build without the feature must not have.
+TRACE = it("mutants::only_a_build_with_the_feature_has_a_trace_of_them", "")
+
 BUGS = [
     Bug(
         "ack-before-commit",
@@ -412,7 +415,7 @@ def main(names: list[str]) -> int:
     builds = Builds()
     say("nothing planted")
     checks = dict.fromkeys(replace(check, says="") for bug in bugs for check in bug.checks)
-    sound = [outcome(builds, check, None)[0] for check in checks]
+    sound = [outcome(builds, check, None)[0] for check in [TRACE, *checks]]
     rows, caught = [], 0
     for bug in bugs:
         say(f"planted: {bug.name}")
