@@ -6,6 +6,7 @@
 #   make bench   the benchmarks
 #   make soak    the tests that take minutes
 #   make fuzz    what strangers can send, guided by coverage: a minute an input, or P2P_FUZZ_SECONDS
+#   make mutants plants fifteen bugs, one after the other: a check catches each
 #   make clean   removes what was built
 #
 # All of them share one target folder, one cargo profile (dev; its dependencies are optimised, see Cargo.toml) and one
@@ -34,7 +35,7 @@ ifeq ($(shell $(BIN)/python -c 'print("alive")' 2>/dev/null),)
 $(TOOLS): always
 endif
 
-.PHONY: demo test lint bench soak fuzz clean always
+.PHONY: demo test lint bench soak fuzz mutants clean always
 .DEFAULT_GOAL := test
 
 demo: $(NATIVE)
@@ -66,6 +67,10 @@ soak: $(NATIVE)
 
 fuzz:
 	@$(TIMED) 'fuzzing' scripts/fuzz.sh
+
+# Needs strace, as `make soak` does; the program with the bugs is in build/mutants, and .venv has none.
+mutants: $(TOOLS)
+	@$(TIMED) 'planted bugs' $(BIN)/python scripts/mutants.py
 
 clean:
 	cargo clean

@@ -3,6 +3,8 @@
 //! The modules, in layer order; imports only go down (`ARCHITECTURE.md` has the table, and
 //! `tests/it/layering.rs` keeps it).
 
+// Below all: bugs planted on purpose, and nothing at all without the feature `mutants`.
+mod mutants;
 // L0: pure.
 pub mod proto;
 // L1: the vocabulary, and what touches the world.

@@ -17,6 +17,7 @@ use super::seen::SeenEvents;
 use super::v2::{Lines, Mined};
 use crate::api::{Error, ErrorKind, Reply};
 use crate::home::{Home, Settings};
+use crate::mutants::{Mutant, planted};
 use crate::owner::{self, Report};
 use crate::proto::Rotation;
 use crate::proto::call::{Myself, Switchboard};
@@ -341,8 +342,11 @@ impl Core {
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
             self.retry_at = None;
         }
-        let committed =
-            self.transact(batch, now).and_then(|()| self.sync_arrivals()).and_then(|()| self.store.commit());
+        let done = self.transact(batch, now).and_then(|()| self.sync_arrivals());
+        if planted(Mutant::AckBeforeCommit) {
+            self.pump_talks();
+        }
+        let committed = done.and_then(|()| self.store.commit());
         self.conclude(committed);
         if !self.stirred.is_empty() {
             self.wake(now);

@@ -7,6 +7,7 @@ use super::core::{Core, Topic};
 use super::effects::Effect;
 use super::outputs::event;
 use crate::api::{KeyChanged, RelayNote};
+use crate::mutants::{Mutant, planted};
 use crate::proto::call::Handled;
 use crate::proto::legacy::Payload;
 use crate::proto::presence::{Content, Entry};
@@ -196,9 +197,13 @@ impl Core {
                 self.handle_offer_taken(&id);
                 self.refusals.remove(&id);
                 let Some((call, Some(message))) = self.store.dequeue(&id)? else { return Ok(()) };
-                if let Some(row) = self.store.advance_message(&message, MessageState::Relayed, None)? {
+                let (state, kind) = match planted(Mutant::OkIsDelivered) {
+                    true => (MessageState::Delivered, EventKind::MessageDelivered),
+                    false => (MessageState::Relayed, EventKind::MessageRelayed),
+                };
+                if let Some(row) = self.store.advance_message(&message, state, None)? {
                     let call = Some(call).filter(|call| *call != CallId::default());
-                    let relayed = event(EventKind::MessageRelayed, call, now);
+                    let relayed = event(kind, call, now);
                     self.tell(NewEvent { message: Some(row), ..relayed })?;
                 }
                 Ok(())

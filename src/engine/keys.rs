@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::clock;
 use crate::api::{Error, ErrorKind};
 use crate::home::{Home, HomeLock, identity};
+use crate::mutants::{Mutant, planted};
 use crate::proto::rotation::ROTATIONS_LIMIT;
 use crate::proto::{PublicKey, Rotation, SecretText};
 use crate::transport::{ENCRYPTED_PREFIX, Identity, PLAIN_PREFIX, SpellingError, npub, rotation};
@@ -41,6 +42,9 @@ pub struct Key(Identity, Vec<Rotation>);
 
 /// The identity of a home; made if there is none, never replaced.
 pub(super) fn open_or_create(home: &Home) -> Result<(Identity, Vec<Rotation>), Error> {
+    if planted(Mutant::NewKey) && open(home).is_err() {
+        std::fs::remove_file(home.identity()).map_err(Error::internal)?;
+    }
     match open(home)? {
         Some(found) => Ok(found),
         None => {

@@ -1,5 +1,7 @@
 //! File names from peers: made safe before anything touches a disk.
 
+use crate::mutants::{Mutant, planted};
+
 /// Longest name kept, characters.
 pub const NAME_LIMIT: usize = 120;
 
@@ -7,6 +9,9 @@ pub const NAME_LIMIT: usize = 120;
 /// reserved characters, leading dots or trailing blanks, at most [`NAME_LIMIT`] characters, its extension kept.
 /// Never empty.
 pub fn safe_file_name(name: &str) -> String {
+    if planted(Mutant::NameJoined) {
+        return name.to_owned();
+    }
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let kept: String = last.chars().map(|c| if is_unsafe(c) { '_' } else { c }).collect();
     let trimmed = kept.trim_start_matches(['.', ' ', '~', '-']).trim_end_matches(['.', ' ']);

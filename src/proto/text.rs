@@ -7,6 +7,8 @@
 
 use std::fmt::Write;
 
+use crate::mutants::{Mutant, planted};
+
 /// Where a quotation begins.
 pub const OPEN: char = '«';
 /// Where it ends.
@@ -42,6 +44,9 @@ pub fn quote_lines(text: &str, prefix: &str) -> String {
 /// `text` with its lines and marks kept, and nothing in it that controls, hides or reorders: the last door before a
 /// terminal, for text that is ours but may carry a piece of somebody else's.
 pub fn printable(text: &str) -> String {
+    if planted(Mutant::RawPrint) {
+        return text.to_owned();
+    }
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {
         if character != '\n' && is_deceptive(character) {
@@ -54,6 +59,9 @@ pub fn printable(text: &str) -> String {
 }
 
 fn escape_into(text: &str, out: &mut String) {
+    if planted(Mutant::RawPrint) {
+        return out.push_str(text);
+    }
     for character in text.chars() {
         match character {
             '\\' => out.push_str("\\\\"),

@@ -44,6 +44,7 @@ pub use peers::StoredPeer;
 pub use tickets::StoredTicket;
 pub use transfers::StoredTransfer;
 
+use crate::mutants::{Mutant, planted};
 use crate::proto::{Hex, Millis};
 
 /// How long another process may hold the database (a backup, a curious user) before a write fails.
@@ -143,7 +144,8 @@ impl Store {
         db.busy_timeout(BUSY_TIMEOUT).map_err(wrap)?;
         db.set_prepared_statement_cache_capacity(STATEMENTS);
         db.pragma_update(None, "journal_mode", "WAL").map_err(wrap)?;
-        db.pragma_update(None, "synchronous", "FULL").map_err(wrap)?;
+        let synchronous = if planted(Mutant::SyncOff) { "OFF" } else { "FULL" };
+        db.pragma_update(None, "synchronous", synchronous).map_err(wrap)?;
         db.pragma_update(None, "foreign_keys", true).map_err(wrap)?;
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(wrap)?;
         schema::migrate(&mut db, path)?;

@@ -8,6 +8,7 @@ use nostr_sdk::{Alphabet, Event, Filter, Kind, SingleLetterTag, Timestamp};
 use super::tuning::Tuning;
 use super::v2::WrapKind;
 use super::{legacy, presence};
+use crate::mutants::{Mutant, planted};
 
 /// One kind of subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +79,7 @@ impl Class {
     pub(super) fn since(self, cursor: Option<u64>, now: u64, tuning: &Tuning) -> u64 {
         let cursor = cursor.unwrap_or(now).min(now);
         match self {
+            Self::Direct | Self::Wrap if planted(Mutant::SinceLastSeen) => cursor,
             Self::Presence => now.saturating_sub(tuning.presence_age.as_secs()),
             Self::Direct => cursor.saturating_sub(tuning.direct_look_back.as_secs()),
             Self::Wrap => cursor.saturating_sub(tuning.wrap_look_back.as_secs()),

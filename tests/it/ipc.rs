@@ -5,11 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use p2p_comm::api::{Command, Done, Error, ErrorKind, Reply, Time};
-use p2p_comm::ipc::{CONNECTIONS_LIMIT, Client, IN_FLIGHT_LIMIT, REQUEST_LIMIT};
+use p2p_comm::ipc::{CONNECTIONS_LIMIT, Client, Hello, IN_FLIGHT_LIMIT, REQUEST_LIMIT, Server};
 use p2p_comm::proto::Millis;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, FakeDaemon, PATIENCE, TestHome, eventually, idle};
+use crate::support::{Answer, FakeDaemon, PATIENCE, TestHome, eventually, idle, is_root};
 
 /// Answers `status`, and keeps everybody waiting who waits.
 fn script(command: &Command) -> Answer {
@@ -46,6 +46,10 @@ fn request(id: u64, method: &str, params: Value) -> Value {
 
 fn wait() -> Value {
     json!({"consumer": "test", "timeout_s": 600.0})
+}
+
+fn hello() -> Hello {
+    Hello { version: String::new(), pid: 0, home: String::new(), agent: crate::support::agent() }
 }
 
 /// Runs a test of [`Client`] in a runtime of its own.
@@ -261,6 +265,53 @@ fn connections_beyond_the_limit_are_told_so() {
     });
 }
 
+/// The folder keeps other users out; where somebody has opened it, this does. The name of the socket is abstract, so
+/// that no folder is in the way.
+#[test]
+#[cfg(target_os = "linux")]
+fn another_user_is_not_served_even_where_the_socket_is_open_to_all() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+
+    use rustix::process::Uid;
+    use rustix::thread::set_thread_res_uid;
+
+    if !is_root() {
+        // Only root can be somebody else for a while.
+        return;
+    }
+    let name = format!("p2p-comm test {}", std::process::id());
+    let address = SocketAddr::from_abstract_name(name).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _inside = runtime.enter();
+    let (handle, _asked, _unanswered) = crate::support::fake_engine(script);
+    let server = Server::serve(listener, handle, hello()).unwrap();
+    let nobody = Uid::from_raw(65_534);
+    // What is said until the server hangs up, or until it has answered.
+    let ask = |user: Option<Uid>| {
+        let address = address.clone();
+        let ask = move || {
+            // Of this thread alone, which ends with it.
+            set_thread_res_uid(None::<Uid>, user, None::<Uid>).unwrap();
+            let mut stream = UnixStream::connect_addr(&address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            // It may have hung up already.
+            let _ = stream.write_all(format!("{}\n", request(1, "status", json!({}))).as_bytes());
+            let mut said = String::new();
+            match BufReader::new(stream).read_line(&mut said) {
+                Ok(_) => said,
+                Err(error) if error.kind() == IoErrorKind::ConnectionReset => String::new(),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        std::thread::spawn(ask).join().unwrap()
+    };
+    assert_eq!(ask(Some(nobody)), "", "another user was served");
+    assert!(ask(None).contains("result"), "the user's own connections are served");
+    runtime.block_on(server.close());
+}
+
 #[test]
 fn a_wait_ends_with_its_client_and_with_its_future() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -269,13 +320,7 @@ fn a_wait_ends_with_its_client_and_with_its_future() {
     let listener = lock.bind().unwrap();
     runtime.block_on(async {
         let (handle, _asked, mut unanswered) = crate::support::fake_engine(script);
-        let hello = p2p_comm::ipc::Hello {
-            version: String::new(),
-            pid: 0,
-            home: String::new(),
-            agent: crate::support::agent(),
-        };
-        let _server = p2p_comm::ipc::Server::serve(listener, handle, hello).unwrap();
+        let _server = Server::serve(listener, handle, hello()).unwrap();
         let wait = || Command::Wait {
             consumer: None,
             after: Some(0),

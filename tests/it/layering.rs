@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// What every room may import: a file beside them, which imports nothing.
+const BELOW_ALL: &str = "mutants";
+
 /// A room, and the rooms that it may import.
 const ROOMS: [(&str, &[&str]); 13] = [
     ("proto", &[]),
@@ -164,6 +167,20 @@ fn every_folder_of_src_is_a_room_of_the_table() {
         .collect();
     let rooms: BTreeSet<String> = ROOMS.iter().map(|(room, _)| (*room).to_owned()).collect();
     assert_eq!(folders, rooms);
+}
+
+#[test]
+fn what_every_room_may_import_imports_nothing() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let is_file = |path: &&PathBuf| path.parent() == Some(&src);
+    let name = |path: &PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
+    let files: Vec<String> = sources(&src).iter().filter(is_file).map(name).collect();
+    assert_eq!(files, ["fuzz", "lib", "main", BELOW_ALL], "everything else is in a room");
+    let source = code(&fs::read_to_string(src.join(BELOW_ALL).with_extension("rs")).unwrap());
+    let is_type = |word: &str| word.starts_with(char::is_uppercase);
+    let heads = words(&source)
+        .filter(|(word, after_path, before_path)| *before_path && !after_path && !is_type(word));
+    assert_eq!(heads.map(|(word, ..)| word).collect::<BTreeSet<_>>(), BTreeSet::from(["std"]));
 }
 
 #[test]

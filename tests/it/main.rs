@@ -8,6 +8,7 @@ mod doctor;
 mod ipc;
 mod keys;
 mod layering;
+mod mutants;
 mod sample;
 mod secrets;
 mod supply;

@@ -45,12 +45,15 @@ impl Core {
         let handled = match opened {
             Ok(Some((epoch, number, plaintext))) => {
                 let handle = |talk: &mut Talk| talk.delivery.handle_frame(epoch, number, &plaintext, steady);
-                match handle(talk) {
-                    Handled::Early(stream) if self.admit_file(&id, stream)? => {
-                        self.lines.talks.get_mut(&id).map_or(Handled::Early(stream), handle)
-                    }
-                    handled => handled,
+                let mut handled = handle(talk);
+                // It may bring pieces of several files.
+                while let Handled::Early(stream) = handled
+                    && self.admit_file(&id, stream)?
+                    && let Some(talk) = self.lines.talks.get_mut(&id)
+                {
+                    handled = handle(talk);
                 }
+                handled
             }
             Ok(None) => Handled::Dropped("there is no key for its epoch"),
             Err(error) => {

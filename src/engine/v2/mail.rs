@@ -12,6 +12,7 @@ use crate::api::{Error, ErrorKind};
 use crate::engine::core::{Core, Fault};
 use crate::engine::effects::Effect;
 use crate::engine::files;
+use crate::mutants::{Mutant, planted};
 use crate::proto::call::{Call, Content, Entry, Handled};
 use crate::proto::{CallId, MessageId, MessageKind, MessageState, Millis, Protocol, PublicKey, Sender};
 use crate::store::{self, NewMessage};
@@ -35,7 +36,8 @@ impl Core {
             })
             .collect();
         waiting.sort_by_key(|(opened, mail)| {
-            (opened.rumor.created_at, mail.as_ref().and_then(|mail| mail.seq), opened.id)
+            let seq = mail.as_ref().and_then(|mail| mail.seq);
+            (opened.rumor.created_at, seq.filter(|_| !planted(Mutant::OrderByCreatedAt)), opened.id)
         });
         for (opened, mail) in waiting {
             if self.mark_handled(&opened.wrap, now)?

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::door::Admission;
 use super::signals::{Line, Signalled};
 use super::{CLOSING_TIME, Entry, HELD_LIMIT, HELD_LIMIT_V2, Handled, Output, REORDER_TIME};
+use crate::mutants::{Mutant, planted};
 use crate::proto::legacy::{Body, Payload};
 use crate::proto::{
     CallId, CallState, Direction, EndReason, EventKind, MessageId, Millis, Protocol, PublicKey,
@@ -294,7 +295,7 @@ impl Machine {
         if self.call.connected_at.is_none() {
             return Handled::Dropped("message in a call that was never answered");
         }
-        match entry.seq {
+        match entry.seq.filter(|_| !planted(Mutant::OrderByCreatedAt)) {
             None => out.push_back(Output::Store { call, entry, surfaced: true }),
             // Known already, or given up and here after all: the journal knows which.
             Some(seq) if seq < self.call.next_in => {

@@ -7,6 +7,7 @@ use super::door::{Admission, Door};
 use super::machine::{Call, Machine, Outputs, Refused, TURNED_AWAY};
 use super::signals::Signalled;
 use super::{Content, Entry, Handled, MAX_CALLS, Output, RING_GRACE, RING_TIME};
+use crate::mutants::{Mutant, planted};
 use crate::proto::legacy::{Body, PLAINTEXT_LIMIT, Payload};
 use crate::proto::{CallId, CallState, Direction, EndReason, MessageId, Millis, Protocol, PublicKey, Tier};
 
@@ -194,7 +195,10 @@ impl Switchboard {
         if let Body::CallRequest { agent_id, agent_name, topic } = body {
             return self.handle_request((from, tier), room, (agent_id, agent_name), topic, fresh, at, now);
         }
-        let place = (*from, room);
+        let mut place = (*from, room);
+        if planted(Mutant::AnyAcceptance) && matches!(body, Body::CallAccepted { .. }) {
+            place = self.live().next().map_or(place, |call| (call.peer, call.room.clone()));
+        }
         let Some(machine) = self.rooms.get(&place).and_then(|id| self.calls.get_mut(id)) else {
             if matches!(body, Body::EndCall { .. }) {
                 self.take_back(place);

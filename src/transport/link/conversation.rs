@@ -23,6 +23,7 @@ use super::lookup::{Asker, Lookup};
 use super::subscription::{Closed, Effects, Place, Subscription, Waiter, claimed_id};
 use super::{Delivery, Leave, Now};
 use crate::api::RelayAuth;
+use crate::mutants::{Mutant, planted};
 use crate::proto::PublicKey;
 use crate::transport::class::Class;
 use crate::transport::frame::Frame;
@@ -158,7 +159,7 @@ impl<'a> Conversation<'a> {
         self.extend(after);
         let tuning = &self.link.tuning;
         let lately = self.stalled_at.is_some_and(|at| now.instant < at + tuning.stall_repeat);
-        if after < tuning.stall || lately {
+        if after < tuning.stall || lately || planted(Mutant::LagIgnored) {
             return;
         }
         debug!(?after, "events were left unread; asking for them again");

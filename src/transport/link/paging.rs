@@ -16,6 +16,7 @@
 
 use std::collections::HashSet;
 
+use crate::mutants::{Mutant, planted};
 use crate::proto::EventId;
 
 /// Ids remembered of one second. More do not fit any relay's page; a relay that sends more is lying, and the
@@ -97,6 +98,9 @@ impl Paging {
 
     /// The relay said that the page is over.
     pub(super) fn page_ended(&mut self) -> Turn {
+        if planted(Mutant::NoPaging) {
+            return Turn { next: None, gap: None };
+        }
         let Some(oldest) = self.oldest.take() else {
             // Nothing at all came: the end. What was stepped over last was a gap if its page was suspiciously long.
             let gap = self.stepped_over.filter(|(_, length)| *length >= self.full_page);

@@ -15,8 +15,10 @@ use nostr_sdk::nips::nip44;
 use nostr_sdk::{Event, JsonUtil, Keys, Kind, Tag, TagKind, Timestamp, UnsignedEvent};
 
 use super::work;
+use crate::mutants::{Mutant, planted};
 use crate::proto::{EventId, Hex, PublicKey};
 use crate::transport::identity::Identity;
+use crate::transport::ingest::{has_its_id, is_signed};
 use crate::transport::signed::{MAX_EVENT, SealError, Signed};
 
 /// NIP-59's seal.
@@ -295,7 +297,7 @@ pub fn open_wrap(identity: &Identity, wrap: &Wrap, asked: u8) -> Result<Opened, 
     if seal.kind.as_u16() != SEAL || !seal.tags.is_empty() {
         return Err(WrapError::NotASeal);
     }
-    if !seal.verify_id() || !seal.verify_signature() {
+    if !has_its_id(&seal) || !is_signed(&seal) {
         return Err(WrapError::BadSeal);
     }
     let rumor =
@@ -307,7 +309,7 @@ pub fn open_wrap(identity: &Identity, wrap: &Wrap, asked: u8) -> Result<Opened, 
     if rumor.pubkey != seal.pubkey {
         return Err(WrapError::OtherAuthor);
     }
-    if rumor.verify_id().is_err() {
+    if rumor.verify_id().is_err() && !planted(Mutant::ClaimedIdTrusted) {
         return Err(WrapError::WrongId);
     }
     let id = rumor.id();

@@ -224,6 +224,19 @@ def test_nothing_is_shown_as_delivered_while_all_relays_say_ok_and_drop_it(
         it.finish(within=60)
 
 
+def test_mail_that_every_relay_took_and_dropped_is_never_called_delivered(
+    three_relays: list[str], new_home: NewHome, chaos: Chaos
+) -> None:
+    liars = [chaos(url, Lever("ok then drop", kinds=[1059]), seed=number) for number, url in enumerate(three_relays)]
+    alice, bob = meet(new_home, [liar.url for liar in liars])
+    sent = [alice.ok("send", "--to", str(bob.agent_id), f"mail {number}")["message"] for number in range(5)]
+    wait_until(lambda: alice.ok("status")["outbox"]["queued"] == 0, "a relay to have said that it has them")
+    pass_time(3)
+    mail = {message["message"]: message["state"] for message in alice.ok("messages", "--limit", "100")["messages"]}
+    assert mail == dict.fromkeys(sent, "relayed")
+    assert bob.ok("messages", "--limit", "100")["messages"] == []
+
+
 def test_without_a_relay_in_common_the_sender_is_told(three_relays: list[str], new_home: NewHome) -> None:
     alice, bob = new_home("alice", three_relays[0]), new_home("bob", three_relays[1])
     agent = bob.ok("status")["agent"]

@@ -211,9 +211,12 @@ SYNCS = "fsync,fdatasync"
 
 
 class Saboteur:
-    """Attaches to a side's daemon whenever it starts, and does something at its k-th sync, for the next k each time."""
+    """Attaches to a side's daemon whenever it starts, and does something at its k-th sync, for the next k each time.
 
-    def __init__(self, strace: str, side: Side, folder: Path, fault: str, counts: list[int]) -> None:
+    "k+" is the k-th and all after it.
+    """
+
+    def __init__(self, strace: str, side: Side, folder: Path, fault: str, counts: list[int | str]) -> None:
         self.traces: list[Path] = []
         self._strace, self._side, self._folder, self._fault = strace, side, folder, fault
         self._left = counts
@@ -247,7 +250,7 @@ def is_traced(pid: int | None) -> bool:
     return True
 
 
-def sabotaged_exchange(it: Exchange, strace: str, folder: Path, *, fault: str, counts: list[int]) -> str:
+def sabotaged_exchange(it: Exchange, strace: str, folder: Path, *, fault: str, counts: list[int | str]) -> str:
     """An exchange in which Bob's daemon meets the fault at its k-th sync, for each k; returns what strace said."""
     it.connect()
     saboteur = Saboteur(strace, it.bob, folder, fault, counts)
@@ -336,6 +339,28 @@ def test_what_was_refused_because_its_sync_failed_does_not_come_back_with_a_cras
     engine.close()
     assert refused == "io-error"
     assert alice.texts(outgoing, "me") == accepted
+
+
+def test_nothing_is_acknowledged_while_the_disk_takes_nothing(
+    three_relays: list[str], new_home: NewHome, tmp_path: Path, strace: str
+) -> None:
+    with exchange(*meet(new_home, three_relays), tmp_path, seed=1, plan=Plan(texts=0, files=0)) as it:
+        it.connect()
+        it.bob.passing.add("io-error")
+        # Each sync takes its time before it fails: what does not wait for it has left by then.
+        saboteur = Saboteur(strace, it.bob, tmp_path, "error=EIO:delay_enter=300000", ["1+"])
+        try:
+            it.bob.open()
+            saboteur.attach()
+            it.start()
+            for number in range(5):
+                it.alice.say(f"number {number}", f"{number:032x}")
+            wait_until(lambda: saboteur.traces[0].read_text().count("INJECTED") >= 4, "some commits to fail")
+            acknowledged = it.alice.ledger.count("told delivered")
+            assert acknowledged == 0, f"{acknowledged} were acknowledged before they were committed"
+        finally:
+            saboteur.end()
+        it.finish(within=60)
 
 
 @pytest.mark.parametrize("home_is", ["new", "in use"])

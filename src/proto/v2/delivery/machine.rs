@@ -12,6 +12,7 @@ use super::{
     AWAY_TIME, Change, DRAIN_TIME, Event, Handled, LINGER_TIME, LOST_TIME, Output, PING_TIME, Said, Saved,
     Transmit, span_bytes,
 };
+use crate::mutants::{Mutant, planted};
 use crate::proto::v2::batch::{Ack, Batch, CONTROL, Entry, Kind};
 use crate::proto::v2::body::{self, CHUNK_LIMIT, Content};
 use crate::proto::v2::frame;
@@ -211,7 +212,8 @@ impl Delivery {
         } else {
             self.handle_entries(entries, now);
             // What came again may not be durable yet either: it waits for the latest change, not only for its own.
-            self.receipts.take(number, self.issued, now);
+            let point = if planted(Mutant::AckBeforeCommit) { 0 } else { self.issued };
+            self.receipts.take(number, point, now);
             self.receipts.commit(self.durable, self.budget_low, now);
             if let Phase::Draining { until, linger: Some(_) } = self.phase {
                 self.phase = Phase::Draining { until, linger: Some(until.min(now + LINGER_TIME)) };
@@ -313,6 +315,11 @@ impl Delivery {
                 self.event(Event::Ignored(entry.id, "its stream is not open"));
             } else if entry.seq > 0 && self.incoming.insert(entry.clone()) {
                 taken.push(entry);
+            } else if planted(Mutant::DedupSkipped) && !self.incoming.holds(entry.stream, entry.seq) {
+                self.surface(
+                    Released { stream: entry.stream, through: entry.seq, entries: vec![entry] },
+                    now,
+                );
             }
         }
         let mut streams: Vec<u32> = taken.iter().map(|entry| entry.stream).collect();

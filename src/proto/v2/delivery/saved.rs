@@ -115,7 +115,7 @@ impl Saved {
             Change::Surface { stream, through, .. } => {
                 self.held.retain(|entry| entry.stream != stream || entry.seq > through);
                 if let Some(next) = self.incoming.get_mut(&stream) {
-                    *next = through.saturating_add(1);
+                    *next = through.saturating_add(1).max(*next);
                 }
             }
             Change::OpenOutgoing(stream) => {
