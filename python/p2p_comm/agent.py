@@ -329,7 +329,13 @@ class Agent:
         return await self._edit_contacts(action="remove", name=name)
 
     async def verify_contact(self, name: str, key: str) -> tuple[Contact, ...]:
-        """Moves a name, and the agent id pinned with it, to another key, or confirms that it is this one."""
+        """Moves a name, and the agent id pinned with it, to another key, or confirms that it is this one.
+
+        A person's to do: the process has to sit at a terminal, and the engine to run in the daemon.
+
+        Raises:
+            InvalidRequest: `not-allowed`: it does not.
+        """
         return await self._edit_contacts(action="verify", name=name, key=key)
 
     async def block(self, key: str) -> tuple[Contact, ...]:

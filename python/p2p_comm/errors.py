@@ -140,6 +140,8 @@ CLASSES: Final[dict[str, type[P2PError]]] = {
     "cursor-expired": InvalidRequest,
     "too-fast": Unavailable,
     "io-error": Unavailable,
+    "not-allowed": InvalidRequest,
+    "question-closed": InvalidRequest,
     "internal": InternalError,
 }
 """The class of each kind. A test holds it against the native module's own list."""

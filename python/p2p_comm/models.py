@@ -20,6 +20,7 @@ __all__ = [
     "Contact",
     "DaemonInfo",
     "Decision",
+    "DoorPolicy",
     "Event",
     "File",
     "Inbox",
@@ -32,6 +33,7 @@ __all__ = [
     "RelayStatus",
     "SessionLink",
     "Status",
+    "Strangers",
     "Transcript",
 ]
 
@@ -69,6 +71,8 @@ class Peer:
     """Its `id` is pinned to its key."""
     duplicate_id: bool = False
     """Another key claims the same `id`."""
+    looks_like: str | None = None
+    """A contact, or a pinned id, of another key that its `id` or `name` could be taken for."""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return _show.bundle(self, _show.peer(self))
@@ -107,6 +111,8 @@ class Message:
     state: MessageState
     reason: str | None = None
     """Why it failed."""
+    answers: str | None = None
+    """Kind `system`: the message of kind `escalation` that it answers. Of a peer: its word for what its owner said."""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON of the command line."""
@@ -190,6 +196,8 @@ class Decision:
     answer: str | None = None
     channels: tuple[Channel, ...] = ()
     at: datetime
+    message: str | None = None
+    """The message by which the peer was told of it."""
 
     @property
     def answered(self) -> bool:
@@ -215,6 +223,12 @@ class Contact:
     """Where it reads its mail, as it said last."""
     reachable: bool | None = None
     """Whether there is a relay that both sides may use, as far as is known."""
+    fingerprint: str = ""
+    """The first 80 bits of the key, to be compared with its owner's."""
+    verified: bool = False
+    """A person has compared the key with its owner's."""
+    claimed_by: tuple[str, ...] = ()
+    """Keys that claim the agent id pinned to this one; they are blocked until a person verifies one of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +241,8 @@ class AgentSelf:
     npub: str
     capabilities: tuple[str, ...]
     home: Path
+    fingerprint: str = ""
+    """The first 80 bits of the key, to be told to whoever wants to verify it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +305,16 @@ class OutboxCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DoorPolicy:
+    """What the user wants for whom."""
+
+    strangers: Literal["ring", "queue", "reject"] = "ring"
+    """What becomes of calls and mail of strangers."""
+    auto_accept: Tier | None = None
+    """Whose calls are taken without asking: of this tier and above; `None`: nobody's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """Who this agent is, which relays it has, and what is going on."""
 
@@ -304,6 +330,8 @@ class Status:
     outbox: OutboxCount
     owner: tuple[Channel, ...] = ()
     """The ways to the owner: whether each could be used now, and what became of the last question."""
+    door: DoorPolicy = DoorPolicy()
+    """Who is let in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,6 +344,8 @@ class Inbox:
     answers: tuple[Decision, ...]
     queue: tuple[CallInfo, ...]
     """Strangers' calls that wait for the user's leave."""
+    mail: tuple[Message, ...] = ()
+    """Strangers' mail that waits for it: shown once its sender is a contact, or its call is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,7 +356,7 @@ class KeyChanged:
     pinned: str
     claimed_by: str
     followed: bool = False
-    """The old key has signed it: the pin and the name have moved. Otherwise nothing has changed."""
+    """The old key has signed it: the pin and the name have moved. Otherwise the key that claims it is blocked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,6 +365,24 @@ class RelayNote:
 
     url: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strangers:
+    """What strangers did beyond their limits since this was told last; at most once an hour."""
+
+    since: datetime
+    """When the first one came."""
+    calls_waiting: int
+    """Calls that went into the queue; of these it still has 32 at most."""
+    calls_dropped: int
+    """Calls that were not answered at all."""
+    mail_waiting: int
+    """Messages that went into the queue; of these it still has 32 at most."""
+    mail_dropped: int
+    """Messages that were dropped."""
+    work: int
+    """Bits of proof of work that strangers are asked for now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,6 +410,7 @@ class Event:
     escalation: Decision | None = None
     key_changed: KeyChanged | None = None
     relay: RelayNote | None = None
+    strangers: Strangers | None = None
 
 
 def _json(value: Any) -> dict[str, Any]:

@@ -92,6 +92,10 @@ error_kinds! {
     CursorExpired = "cursor-expired" => 1,
     /// More messages in a short time than relays would carry.
     TooFast = "too-fast" => 1,
+    /// Whoever asks may not do this, whatever the state: an approval without a terminal.
+    NotAllowed = "not-allowed" => 1,
+    /// A question that is decided, or whose time is over: a decision counts once.
+    QuestionClosed = "question-closed" => 1,
     /// A defect of ours; the hint names the log.
     Internal = "internal" => 1,
 }

@@ -36,6 +36,26 @@ pub struct Event {
     /// `relay.*`, `gap`: the relay, and what it said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay: Option<RelayNote>,
+    /// `strangers.digest`: how often strangers called and wrote beyond their limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strangers: Option<Strangers>,
+}
+
+/// What strangers did beyond their limits, since the owner was told last. At most once an hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Strangers {
+    /// When the first one came.
+    pub since: Time,
+    /// Calls that went into the queue; of these the queue still has 32 at most.
+    pub calls_waiting: u64,
+    /// Calls that were not answered at all.
+    pub calls_dropped: u64,
+    /// Messages that went into the queue; of these it still has 32 at most.
+    pub mail_waiting: u64,
+    /// Messages that were dropped.
+    pub mail_dropped: u64,
+    /// Bits of proof of work that strangers are asked for now.
+    pub work: u8,
 }
 
 /// How far a file is on its way.
@@ -56,8 +76,8 @@ pub struct KeyChanged {
     pub pinned: PublicKey,
     /// The key that claims it.
     pub claimed_by: PublicKey,
-    /// The old key has signed that the other takes its place: the pin and the user's name have moved. Otherwise nothing
-    /// has changed.
+    /// The old key has signed that the other takes its place: the pin and the user's name have moved. Otherwise the key
+    /// that claims it is blocked, until a person verifies it.
     #[serde(default)]
     pub followed: bool,
 }

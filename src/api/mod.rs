@@ -14,11 +14,11 @@ pub mod types;
 
 pub use command::{Command, ContactEdit, DEFAULT_CONSUMER, call_id};
 pub use error::{Error, ErrorKind};
-pub use event::{Event, KeyChanged, Progress, RelayNote};
+pub use event::{Event, KeyChanged, Progress, RelayNote, Strangers};
 pub use json::to_json;
 pub use reply::{
-    AgentList, AgentSelf, CallReply, Calls, Code, Contacts, DaemonInfo, Done, EndReply, Inbox, MessageReply,
-    Messages, OutboxCount, Reply, Status, TicketReply, WaitReply,
+    AgentList, AgentSelf, CallReply, Calls, Code, Contacts, DaemonInfo, Done, DoorPolicy, EndReply, Inbox,
+    MessageReply, Messages, OutboxCount, Reply, Status, TicketReply, WaitReply,
 };
 pub use time::Time;
 pub use types::{

@@ -7,7 +7,7 @@ use super::command::Command;
 use super::event::Event;
 use super::types::{AgentEntry, Call, Channel, Contact, Message, RelayStatus, Ticket, Transcript};
 use super::{Error, Time};
-use crate::proto::PublicKey;
+use crate::proto::{PublicKey, StrangerPolicy, Tier};
 
 /// Who this home is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct AgentSelf {
     pub capabilities: Vec<String>,
     /// The home folder.
     pub home: String,
+    /// The first 80 bits of the key, to be told to whoever wants to verify it.
+    #[serde(default)]
+    pub fingerprint: String,
 }
 
 /// The process that runs the engine.
@@ -83,6 +86,18 @@ pub struct Status {
     /// the last question since this process began. A daemon of an older version does not say.
     #[serde(default)]
     pub owner: Vec<Channel>,
+    /// Who is let in.
+    #[serde(default)]
+    pub door: DoorPolicy,
+}
+
+/// What the user wants for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DoorPolicy {
+    /// What becomes of calls and mail of strangers.
+    pub strangers: StrangerPolicy,
+    /// Whose calls are taken without asking: of this tier and above; nobody's if null.
+    pub auto_accept: Option<Tier>,
 }
 
 /// Reply to `list`.
@@ -152,6 +167,9 @@ pub struct Inbox {
     pub answers: Vec<Ticket>,
     /// Strangers' calls that wait for the user's leave.
     pub queue: Vec<Call>,
+    /// Strangers' mail that waits for it: shown as messages once its sender is a contact, or its call is taken.
+    #[serde(default)]
+    pub mail: Vec<Message>,
 }
 
 /// Reply to `wait`.

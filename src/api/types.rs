@@ -21,6 +21,9 @@ pub struct Peer {
     pub npub: String,
     /// How far it is trusted.
     pub tier: Tier,
+    /// A contact, or a pinned agent id, of another key that its id or name could be taken for.
+    #[serde(default)]
+    pub looks_like: Option<String>,
 }
 
 /// A call.
@@ -95,6 +98,10 @@ pub struct Message {
     pub state: MessageState,
     /// Why it failed.
     pub reason: Option<String>,
+    /// Kind `system`: the message of kind `escalation` that it answers. What a peer says that its owner has decided is
+    /// the peer's word.
+    #[serde(default)]
+    pub answers: Option<MessageId>,
 }
 
 /// What the journal kept of a file under way before messages told the tier.
@@ -148,6 +155,9 @@ pub struct AgentEntry {
     pub pinned: bool,
     /// Another key claims the same agent id.
     pub duplicate_id: bool,
+    /// A contact, or a pinned agent id, of another key that its id or name could be taken for.
+    #[serde(default)]
+    pub looks_like: Option<String>,
 }
 
 /// How authentication (NIP-42) with a relay stands.
@@ -221,6 +231,9 @@ pub struct Ticket {
     pub channels: Vec<Channel>,
     /// When it was asked.
     pub at: Time,
+    /// The message by which the peer was told of it.
+    #[serde(default)]
+    pub message: Option<MessageId>,
 }
 
 /// One way to the owner, and what became of an attempt.
@@ -257,4 +270,13 @@ pub struct Contact {
     /// Whether there is a relay that both sides may use, as far as is known.
     #[serde(default)]
     pub reachable: Option<bool>,
+    /// The first 80 bits of the key, to be compared with its owner's.
+    #[serde(default)]
+    pub fingerprint: String,
+    /// A person has compared the key with its owner's (`contacts verify`).
+    #[serde(default)]
+    pub verified: bool,
+    /// Keys that claim the agent id which is pinned to this one: they are blocked until a person verifies one of them.
+    #[serde(default)]
+    pub claimed_by: Vec<PublicKey>,
 }

@@ -12,7 +12,9 @@ use crate::api::{self, Command, ContactEdit};
 Example: p2p-comm contacts add bob npub1…
          p2p-comm contacts block npub1…
 
-A KEY is an npub, an nprofile, a hex key, or the id of an agent that is online.")]
+A KEY is an npub, an nprofile, a hex key, or the id of an agent that is online. A NAME is yours alone: nobody is told.
+A key that claims an id pinned to another is blocked. Compare fingerprints with its owner by another way (theirs is
+in their `status`), then `verify` in a terminal: the new key, or the old one to reject the claim.")]
 pub(super) struct Contacts {
     #[command(subcommand)]
     verb: Option<ContactsVerb>,
@@ -30,7 +32,7 @@ enum ContactsVerb {
     Block { key: String },
     /// Let it in again
     Unblock { key: String },
-    /// Move a name, and the agent id pinned with it, to another key, or confirm that it is this one
+    /// Move a name, and the agent id pinned with it, to another key, or confirm that it is this one; in a terminal
     Verify { name: String, key: String },
     /// Allow calls on the legacy dialect to a key that has shown a better one
     AllowLegacy { key: String },

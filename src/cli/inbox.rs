@@ -27,6 +27,7 @@ fn plain(inbox: &api::Inbox) -> String {
         ("missed", show::lines(&inbox.missed, "", show::call)),
         ("answers of the owner", show::lines(&inbox.answers, "", show::ticket)),
         ("strangers who wait", show::lines(&inbox.queue, "", show::call)),
+        ("strangers' mail that waits", show::lines(&inbox.mail, "", show::waiting_mail)),
     ];
     let filled: Vec<_> = sections
         .iter()

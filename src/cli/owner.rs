@@ -107,7 +107,7 @@ fn must_be_a_person() -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::new(
-        ErrorKind::InvalidValue,
+        ErrorKind::NotAllowed,
         "an owner replies from a terminal, and this is none",
         "the owner runs this command, not the agent",
     ))

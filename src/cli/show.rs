@@ -40,11 +40,21 @@ pub(super) fn call(call: &Call) -> String {
 
 fn peer(peer: &Peer) -> String {
     let name = if peer.name == peer.id { String::new() } else { format!(" {}", quote(&peer.name)) };
-    format!("{} {}{name} {}", peer.tier.word(), quote(&peer.id), peer.npub)
+    let warning = looks_like(peer.looks_like.as_deref());
+    format!("{} {}{name} {}{warning}", peer.tier.word(), quote(&peer.id), peer.npub)
+}
+
+fn looks_like(other: Option<&str>) -> String {
+    other.map_or_else(String::new, |other| format!("  LOOKS LIKE {}, WHICH IS ANOTHER KEY", quote(other)))
 }
 
 pub(super) fn message(message: &Message) -> String {
     format!("{}  {}", message.at, timeless(message))
+}
+
+/// Mail of somebody who is not let in: how to let them in is what its reader wants to know.
+pub(super) fn waiting_mail(mail: &Message) -> String {
+    format!("{}\n  from {}; to let it in: p2p-comm contacts add NAME {}", message(mail), mail.peer, mail.peer)
 }
 
 fn timeless(message: &Message) -> String {
@@ -74,6 +84,10 @@ fn body(message: &Message) -> String {
             format!("file {} {} bytes {}{place}", quote(&file.name), file.size, quote(&file.mime))
         }
         (None, MessageKind::Escalation) => format!("asks its owner {}", quote(&message.text)),
+        // A peer's word, like all that it says.
+        (None, MessageKind::System) if message.from == Sender::Peer => {
+            format!("says that its owner answered {}", quote(&message.text))
+        }
         (None, MessageKind::Text | MessageKind::File | MessageKind::System) => quote(&message.text),
     }
 }
@@ -115,11 +129,21 @@ pub(super) fn agent(agent: &AgentEntry) -> String {
     if agent.duplicate_id {
         line.push_str("  ANOTHER KEY CLAIMS THIS ID: call it by its key");
     }
+    line.push_str(&looks_like(agent.looks_like.as_deref()));
     line
 }
 
 pub(super) fn contact(contact: &Contact) -> String {
-    let mut line = format!("{}  {}  {}", quote(&contact.name), contact.npub, contact.tier.word());
+    let mut line = format!(
+        "{}  {}  {}  fingerprint {}",
+        quote(&contact.name),
+        contact.npub,
+        contact.tier.word(),
+        contact.fingerprint
+    );
+    if contact.verified {
+        line.push_str("  verified");
+    }
     if let Some(id) = &contact.agent_id {
         line.push_str(&format!("  pinned id {}", quote(id)));
     }
@@ -128,6 +152,9 @@ pub(super) fn contact(contact: &Contact) -> String {
     }
     if contact.allow_legacy {
         line.push_str("  allow-legacy");
+    }
+    for claimant in &contact.claimed_by {
+        line.push_str(&format!("\n  ANOTHER KEY CLAIMS THIS ID, AND IS BLOCKED: {claimant}"));
     }
     line
 }
@@ -176,8 +203,14 @@ pub(super) fn event(event: &Event) -> String {
         let agent_id = quote(agent_id);
         line.push_str(&match followed {
             true => format!("  {agent_id} has replaced its key {pinned} with {claimed_by}"),
-            false => format!("  {agent_id} is pinned to {pinned} and claimed by {claimed_by}"),
+            false => format!("  {agent_id} is pinned to {pinned}; {claimed_by} claims it, and is blocked"),
         });
+    }
+    if let Some(of) = &event.strangers {
+        line.push_str(&format!(
+            "  since {}: {} calls and {} messages wait, {} and {} dropped; see: p2p-comm inbox",
+            of.since, of.calls_waiting, of.mail_waiting, of.calls_dropped, of.mail_dropped
+        ));
     }
     if let Some(note) = &event.relay {
         line.push_str(&format!("  {} {}", quote(&note.url), quote(&note.detail)));

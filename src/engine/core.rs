@@ -20,6 +20,7 @@ use crate::home::{Home, Settings};
 use crate::mutants::{Mutant, planted};
 use crate::owner::{self, Report};
 use crate::proto::Rotation;
+use crate::proto::authority::Role;
 use crate::proto::call::{Myself, Switchboard};
 use crate::proto::presence::Directory;
 use crate::proto::{EventId, Millis};
@@ -92,6 +93,8 @@ pub(super) enum Topic {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Attempt {
     pub(super) now: Millis,
+    /// On whose behalf it is asked.
+    pub(super) role: Role,
     /// It has been asked before and has waited.
     pub(super) first: bool,
     /// It has waited as long as it would: it must answer now.
@@ -325,6 +328,7 @@ impl Core {
             self.retry_at,
             self.board.poll_timeout().map(|(at, _)| in_wall(at)),
             self.owner.next_expiry().map(in_wall),
+            self.board.door().poll_timeout().map(in_wall),
             self.waiters.iter().map(|waiter| waiter.until).min(),
             wraps.filter(|_| self.retry_at.is_none()),
             self.talks_wake().filter(|_| self.retry_at.is_none()),
@@ -381,6 +385,7 @@ impl Core {
         self.tick_talks(now)?;
         self.give_up_offers(now)?;
         self.trim_queue()?;
+        self.tick_door(now)?;
         self.expire_tickets(now)?;
         self.announce_if_due(now)?;
         if self.republish_at.is_some_and(|at| at <= instant) {
@@ -402,6 +407,7 @@ impl Core {
     ) -> Result<(), store::Error> {
         let attempt = Attempt {
             now,
+            role: request.role,
             first: waiting.is_none(),
             last: waiting.is_some_and(|waiting| waiting.until <= Instant::now()),
             since: waiting.map_or_else(Instant::now, |waiting| waiting.since),

@@ -42,6 +42,7 @@ pub(super) enum Effect {
     Cursor(RelayId, Class, u64),
     Seen(EventId),
     AskOwner(owner::Question),
+    NotifyOwner(owner::Notice),
     Audit(u64),
 }
 
@@ -74,6 +75,10 @@ impl Core {
                     if let Err(error) = self.write_audit(cursor) {
                         tracing::warn!(%error, "an event cannot be read back for the audit log");
                     }
+                }
+                Effect::NotifyOwner(notice) => {
+                    let channels = self.owner.clone();
+                    tokio::spawn(async move { channels.notify(notice).await });
                 }
                 Effect::AskOwner(question) => {
                     let (channels, reports) = (self.owner.clone(), self.reports.clone());

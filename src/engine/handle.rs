@@ -3,6 +3,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{Command, Error, ErrorKind, Reply};
+use crate::proto::authority::Role;
 
 /// A command on its way to the engine, with the place for its reply. Dropping the receiver is the caller's way to
 /// cancel a command that blocks.
@@ -10,6 +11,8 @@ use crate::api::{Command, Error, ErrorKind, Reply};
 pub struct Request {
     /// What is asked.
     pub command: Command,
+    /// On whose behalf.
+    pub role: Role,
     /// Where the reply goes.
     pub reply: oneshot::Sender<Result<Reply, Error>>,
 }
@@ -18,12 +21,18 @@ pub struct Request {
 #[derive(Debug, Clone)]
 pub struct Handle {
     requests: mpsc::Sender<Request>,
+    role: Role,
 }
 
 impl Handle {
-    /// A handle whose requests come out of the other end of `requests`.
+    /// A handle whose requests come out of the other end of `requests`. Who holds it is an agent.
     pub fn new(requests: mpsc::Sender<Request>) -> Self {
-        Self { requests }
+        Self { requests, role: Role::Agent }
+    }
+
+    /// The same way, on behalf of somebody else.
+    pub fn with_role(&self, role: Role) -> Self {
+        Self { requests: self.requests.clone(), role }
     }
 
     /// Carries out a command. Commands that one caller submits in an order are carried out in that order.
@@ -46,7 +55,7 @@ impl Handle {
     /// `daemon-unreachable` if the engine has stopped.
     pub async fn submit(&self, command: Command) -> Result<Submitted, Error> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { command, reply }).await.map_err(|_| stopped())?;
+        self.requests.send(Request { command, role: self.role, reply }).await.map_err(|_| stopped())?;
         Ok(Submitted { answer })
     }
 }

@@ -6,10 +6,10 @@ use super::clock::fresh;
 use super::core::{Core, Topic};
 use super::effects::Effect;
 use super::outputs::event;
-use crate::api::{KeyChanged, RelayNote};
+use crate::api::RelayNote;
 use crate::mutants::{Mutant, planted};
 use crate::proto::call::Handled;
-use crate::proto::legacy::Payload;
+use crate::proto::legacy::{Body, Payload};
 use crate::proto::presence::{Content, Entry};
 use crate::proto::{CallId, EventId, EventKind, Hex, MessageState, Millis, Protocol, PublicKey};
 use crate::store::{self, NewEvent};
@@ -142,11 +142,8 @@ impl Core {
         if from != self.me.key {
             self.follow_rotations(&from, &rotations, now)?;
         }
-        if let Some(pinned) = self.book.first_false_claim(&agent_id, &from) {
-            tracing::warn!(agent_id, "another key claims a pinned agent id");
-            let changed = KeyChanged { agent_id, pinned, claimed_by: from, followed: false };
-            let told = event(EventKind::ContactKeyChanged, None, now);
-            self.tell(NewEvent { detail: serde_json::to_string(&changed).ok(), ..told })?;
+        if from != self.me.key {
+            self.is_false_claim(&agent_id, &from, now)?;
         }
         Ok(())
     }
@@ -174,6 +171,12 @@ impl Core {
                 return Ok(());
             }
         };
+        if let Body::CallRequest { agent_id, .. } = &payload.body
+            && self.is_false_claim(agent_id, from, now)?
+        {
+            tracing::debug!(event = %id, "a ring under a name that is another's");
+            return Ok(());
+        }
         if !self.board.knows(from, &payload.room)
             && let Some(known) = self.store.call_named(from, &payload.room)?
         {

@@ -15,11 +15,12 @@
 //! A batch that cannot be committed is rolled back whole: its commands hear why, the switchboard is read again from
 //! the database, and what relays had delivered is asked for again, since no cursor has moved.
 //!
-//! Rooms: `start` (opening a home), `keys` (its identity), `core` (the loop), `effects` (what a committed batch lets out), `commands` with one file a topic (what users ask), `inbound`
-//! (what relays say), `outputs` (what the machines want), `presence`, `rotation` (whose key changes), `earlier` (the key that this agent had before), `code` (the file that runs), `files`, `views` (rows to replies), `v2` (calls of
+//! Rooms: `start` (opening a home), `keys` (its identity), `core` (the loop), `authority` (who may what), `effects` (what a committed batch lets out), `commands` with one file a topic (what users ask), `inbound`
+//! (what relays say), `outputs` (what the machines want), `presence`, `rotation` (whose key changes), `strangers` (what of theirs waits, and who claims a name), `earlier` (the key that this agent had before), `code` (the file that runs), `files`, `views` (rows to replies), `v2` (calls of
 //! that dialect: signals, sessions, mailbox).
 
 mod audit;
+mod authority;
 mod book;
 mod clock;
 pub mod code;
@@ -36,6 +37,7 @@ mod presence;
 mod rotation;
 mod seen;
 mod start;
+mod strangers;
 #[cfg(test)]
 mod tests;
 mod v2;

@@ -6,7 +6,7 @@ use super::core::{Core, Topic};
 use super::effects::Effect;
 use super::files;
 use crate::api::{Error, ErrorKind};
-use crate::proto::call::{Call, Content, Entry, Output, QUEUE_LIMIT};
+use crate::proto::call::{Call, Content, Entry, Output, WINDOW};
 use crate::proto::legacy::Payload;
 use crate::proto::v2::signal::REMEMBERED;
 use crate::proto::{
@@ -68,7 +68,7 @@ impl Core {
                 }
                 Output::Event { call, kind, own } => {
                     if kind == EventKind::CallConnected {
-                        self.pin(&call)?;
+                        self.pin(&call, now)?;
                     }
                     self.tell(NewEvent { own, ..event(kind, Some(call), now) })?;
                     if !own && self.board.call(&call).is_some_and(|call| call.state() == CallState::Ended) {
@@ -91,19 +91,6 @@ impl Core {
         let from = self.settings.auto_accept;
         let tier = self.board.call(call).map(|call| self.book.tier(&call.peer));
         from.is_some_and(|from| tier.is_some_and(|tier| tier >= from))
-    }
-
-    /// The queue of strangers has a bound; the oldest make room.
-    pub(super) fn trim_queue(&mut self) -> Result<(), store::Error> {
-        if !std::mem::take(&mut self.queue_grew) {
-            return Ok(());
-        }
-        for stored in self.store.queued_calls()?.into_iter().skip(QUEUE_LIMIT) {
-            tracing::debug!(call = %stored.call.id, "the queue of strangers is full; the oldest goes");
-            self.board.forget(&stored.call.id);
-            self.store.delete_call(&stored.call.id)?;
-        }
-        Ok(())
     }
 
     /// A peer has said something: on the disk, whether it is shown now or held back. Returns whether it is new.
@@ -236,7 +223,7 @@ impl Core {
     }
 
     /// A call is connected: its key is known from now on, and has the agent id that it claims, unless another has.
-    fn pin(&mut self, id: &CallId) -> Result<(), store::Error> {
+    fn pin(&mut self, id: &CallId, now: Millis) -> Result<(), store::Error> {
         let Some(call) = self.board.call(id) else { return Ok(()) };
         let (peer, agent_id) = (call.peer, call.agent_id.clone());
         let mut contact = self.book.entry(&peer);
@@ -248,7 +235,8 @@ impl Core {
         {
             contact.agent_id = Some(agent_id);
         }
-        self.book.save(&mut self.store, contact)
+        self.book.save(&mut self.store, contact)?;
+        self.let_mail_in(&peer, now)
     }
 
     /// Memory is made equal to the database: at the start, and after a batch that was not committed.
@@ -263,6 +251,7 @@ impl Core {
             self.restore_call(&id)?;
         }
         self.book = super::book::Book::load(&self.store)?;
+        self.restore_door()?;
         self.restore_talks()?;
         self.owner.restore(self.store.open_tickets()?.iter().map(|ticket| (ticket.id, ticket.expires_at)));
         Ok(())
@@ -299,6 +288,8 @@ impl Core {
         self.store.prune_events(now - EVENTS_KEPT)?;
         self.store.forget_seen(now - EVENTS_KEPT)?;
         self.store.forget_signals(now - REMEMBERED)?;
+        self.store.forget_knocks(now - WINDOW)?;
+        self.book.forget_stale_claims(&mut self.store)?;
         self.store.prune_peers()?;
         self.directory.expire(now);
         self.tidy_lines();

@@ -9,6 +9,7 @@ use crate::api::{
     WaitReply,
 };
 use crate::home::{Home, Settings};
+use crate::proto::authority::Role;
 use crate::proto::{CallId, CallState, EndReason};
 use crate::relay::{self, EmbeddedRelay};
 use crate::transport::{self, Inbound, Pool};
@@ -358,7 +359,8 @@ async fn the_owners_program_decides_and_its_decision_stands_in_the_transcript() 
     assert!(answered.ticket.channels[0].ok);
     assert_eq!(alice.transcript(&out).await.last().unwrap(), &(Sender::Owner, "yes".to_owned()));
     let late = Command::OwnerReply { ticket: asked.ticket.ticket, answer: "no".into() };
-    assert_eq!(alice.refused(late).await, ErrorKind::InvalidValue, "a decision counts once");
+    let late = alice.handle.with_role(Role::Terminal).ask(late).await.unwrap_err();
+    assert_eq!(late.kind, ErrorKind::QuestionClosed, "a decision counts once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

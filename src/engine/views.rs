@@ -3,7 +3,8 @@
 use super::core::Core;
 use crate::api::{self, Event, KeyChanged, RelayNote, Time};
 use crate::proto::call;
-use crate::proto::{Direction, EventKind, Millis, PublicKey};
+use crate::proto::v2::body::answer_to;
+use crate::proto::{Direction, EventKind, MessageKind, Millis, PublicKey, fingerprint};
 use crate::store::{self, JournalEntry, StoredCall, StoredContact, StoredMessage, StoredTicket};
 use crate::transport::npub;
 
@@ -24,6 +25,7 @@ impl Core {
             pubkey: *key,
             npub: npub(key),
             tier: self.book.tier(key),
+            looks_like: self.book.looks_like(key, agent_id).or_else(|| self.book.looks_like(key, name)),
         }
     }
 
@@ -91,6 +93,7 @@ impl Core {
             escalation: None,
             key_changed: None,
             relay: None,
+            strangers: None,
         };
         if let (EventKind::FileOffered | EventKind::FileProgress, Some(detail)) = (event.kind, &event.detail)
             && let Ok((message, progress)) = serde_json::from_str::<(api::Message, _)>(detail)
@@ -108,6 +111,7 @@ impl Core {
                 EventKind::ContactKeyChanged => {
                     view.key_changed = serde_json::from_str::<KeyChanged>(detail).ok();
                 }
+                EventKind::StrangersDigest => view.strangers = serde_json::from_str(detail).ok(),
                 _ => view.relay = serde_json::from_str::<RelayNote>(detail).ok(),
             }
         }
@@ -133,6 +137,9 @@ impl Core {
             allow_legacy: contact.allow_legacy,
             relays,
             reachable,
+            fingerprint: fingerprint(&contact.key),
+            verified: contact.verified,
+            claimed_by: self.book.claimants(contact).collect(),
         })
     }
 
@@ -150,6 +157,7 @@ impl Core {
             at: Time(message.at),
             state: message.state,
             reason: stored.reason.clone(),
+            answers: (message.kind == MessageKind::System).then(|| answer_to(&message.message)),
         }
     }
 
@@ -168,6 +176,7 @@ pub(super) fn ticket_view(stored: &StoredTicket) -> api::Ticket {
         answer: stored.answer.clone(),
         channels: serde_json::from_str(&stored.channels).unwrap_or_default(),
         at: Time(stored.at),
+        message: stored.message,
     }
 }
 

@@ -20,6 +20,7 @@ use super::{CONNECTIONS_LIMIT, Hello, IN_FLIGHT_LIMIT, REQUEST_LIMIT};
 use crate::api::{Command, Error, ErrorKind};
 use crate::engine::{Handle, Submitted};
 use crate::mutants::{Mutant, planted};
+use crate::proto::authority::Role;
 
 /// Replies that wait to be written: few, because each request in flight can hold one more.
 const REPLY_QUEUE: usize = 4;
@@ -159,9 +160,41 @@ fn reads_much(command: &Command) -> bool {
     matches!(command, Calls { .. } | Inbox { .. } | List { .. } | Messages { .. } | Transcript { .. })
 }
 
+/// Who asks: somebody at a terminal, or an agent. Looked at once, when the connection begins.
+///
+/// A process that has no terminal cannot pass for one that has; one that opens a terminal of its own can, since it is
+/// this user's as well (docs/guarantees.md, "Who may do what").
+fn role_of(stream: &UnixStream) -> Role {
+    let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+    match pid.is_some_and(sits_at_a_terminal) {
+        true => Role::Terminal,
+        false => Role::Agent,
+    }
+}
+
+/// Whether a process reads from a terminal and complains to one.
+#[cfg(target_os = "linux")]
+fn sits_at_a_terminal(pid: i32) -> bool {
+    [0, 2].iter().all(|number| {
+        std::fs::read_link(format!("/proc/{pid}/fd/{number}")).is_ok_and(|file| {
+            ["/dev/pts/", "/dev/tty", "/dev/console"]
+                .iter()
+                .any(|start| file.to_string_lossy().starts_with(start))
+        })
+    })
+}
+
+/// Where the system does not tell, what the command line found out about itself has to do.
+#[cfg(not(target_os = "linux"))]
+fn sits_at_a_terminal(_: i32) -> bool {
+    true
+}
+
 /// One connection, from its first line to its end.
 struct Connection<'a> {
     shared: &'a Shared,
+    /// Asks on behalf of whoever is at the other end.
+    handle: Handle,
     closing: watch::Receiver<bool>,
     replies: mpsc::Sender<Reply>,
     requests: JoinSet<()>,
@@ -172,11 +205,13 @@ struct Connection<'a> {
 }
 
 async fn connection(stream: UnixStream, shared: &Shared, closing: watch::Receiver<bool>) {
+    let handle = shared.handle.with_role(role_of(&stream));
     let (read, write) = stream.into_split();
     let (replies, queue) = mpsc::channel(REPLY_QUEUE);
     let mut writer = tokio::spawn(write_replies(write, queue));
     let mut connection = Connection {
         shared,
+        handle,
         closing,
         replies,
         requests: JoinSet::new(),
@@ -246,7 +281,7 @@ impl Connection<'_> {
                 let submitted = tokio::select! {
                     biased;
                     () = closed(&mut self.closing) => Err(stopping()),
-                    submitted = self.shared.handle.submit(*command) => submitted,
+                    submitted = self.handle.submit(*command) => submitted,
                 };
                 match submitted {
                     Ok(submitted) => return self.wait_for(id, submitted, turn),

@@ -105,7 +105,11 @@ impl Way {
 
     /// Carries a question. The owner's decision, if this way brings one.
     pub(super) async fn carry(&self, question: &Question) -> Result<Option<String>, Unreached> {
-        let json = serde_json::to_string(question).map_err(io::Error::from)?;
+        self.bring(serde_json::to_string(question).map_err(io::Error::from)?).await
+    }
+
+    /// Carries one JSON object, and brings back what the other side has decided, if it was asked.
+    pub(super) async fn bring(&self, json: String) -> Result<Option<String>, Unreached> {
         match self {
             Self::Exec(program) => run(program, json).await,
             Self::Webhook(url) => post(url, json).await.map(|()| None),

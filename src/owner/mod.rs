@@ -47,6 +47,15 @@ fn as_time<S: serde::Serializer>(millis: &Millis, serializer: S) -> Result<S::Ok
     api::Time(*millis).serialize(serializer)
 }
 
+/// Something that the owner should know, and that asks for no decision.
+#[derive(Debug, Clone, Serialize)]
+pub struct Notice {
+    /// The agent.
+    pub agent: String,
+    /// Strangers beyond their limits. Numbers only: nothing that they wrote.
+    pub strangers: api::Strangers,
+}
+
 /// What a channel reports to the engine.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -131,6 +140,16 @@ impl Channels {
     /// When the next question expires.
     pub fn next_expiry(&self) -> Option<Millis> {
         self.open.values().min().copied()
+    }
+
+    /// Carries a notice over every channel, as one JSON object without a `ticket`. What comes back is no decision.
+    pub async fn notify(&self, notice: Notice) {
+        let Ok(json) = serde_json::to_string(&notice) else { return };
+        for way in &self.ways {
+            if let Err(error) = way.bring(json.clone()).await {
+                tracing::info!(%way, %error, "the owner is not told");
+            }
+        }
     }
 
     /// Carries a question over every channel, and reports each as soon as it is known.

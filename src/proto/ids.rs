@@ -28,6 +28,13 @@ pub type MessageId = Hex<16>;
 /// One question to the owner, 4 bytes: short, because a human types it.
 pub type TicketId = Hex<4>;
 
+/// The first 80 bits of a key in groups of four digits, for people who compare two keys by ear or eye. Nobody makes a key
+/// with a given fingerprint: that would take 2^80 tries.
+pub fn fingerprint(key: &PublicKey) -> String {
+    let pair = |pair: &[u8]| pair.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    key.0[..10].chunks_exact(2).map(pair).collect::<Vec<_>>().join(" ")
+}
+
 impl<const N: usize> Default for Hex<N> {
     fn default() -> Self {
         Self([0; N])

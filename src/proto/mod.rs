@@ -1,11 +1,13 @@
 //! L0, pure: the names of things, wire payloads, the call machine. No clock, no randomness, no IO, no async; the
 //! time is always the last argument.
 
+pub mod authority;
 pub mod call;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod ids;
 pub mod legacy;
+mod lookalike;
 mod names;
 pub mod presence;
 pub mod rotation;
@@ -15,7 +17,8 @@ mod time;
 pub mod v2;
 mod words;
 
-pub use ids::{CallId, EventId, Hex, MessageId, NotHex, PublicKey, TicketId};
+pub use ids::{CallId, EventId, Hex, MessageId, NotHex, PublicKey, TicketId, fingerprint};
+pub use lookalike::skeleton;
 pub use names::{NAME_LIMIT, safe_file_name};
 pub use rotation::Rotation;
 pub use secret::{SecretText, wipe};

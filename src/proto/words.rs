@@ -210,6 +210,8 @@ words! {
         RelayUp = "relay.up",
         /// A relay is gone.
         RelayDown = "relay.down",
+        /// Strangers called or wrote beyond their limits: how often, at most once an hour.
+        StrangersDigest = "strangers.digest",
     }
 }
 

@@ -169,6 +169,16 @@ impl Store {
         self.all_calls("queued = 1 ORDER BY rowid DESC", [])
     }
 
+    /// Which calls wait in the queue of strangers and whose they are, the oldest first: asked at every ring of a flood.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn queued_keys(&self) -> Result<Vec<(CallId, PublicKey)>> {
+        self.query_all("SELECT id, peer FROM calls WHERE queued = 1 ORDER BY rowid", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+    }
+
     /// Deletes a call in which nothing was said.
     ///
     /// # Errors

@@ -20,9 +20,11 @@ pub struct StoredContact {
     pub blocked: bool,
     /// May be called on legacy although it has shown v2.
     pub allow_legacy: bool,
+    /// A person has compared it with its owner's.
+    pub verified: bool,
 }
 
-const COLUMNS: &str = "key, name, agent_id, known, blocked, allow_legacy";
+const COLUMNS: &str = "key, name, agent_id, known, blocked, allow_legacy, verified";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<StoredContact> {
     Ok(StoredContact {
@@ -32,6 +34,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<StoredContact> {
         known: row.get(3)?,
         blocked: row.get(4)?,
         allow_legacy: row.get(5)?,
+        verified: row.get(6)?,
     })
 }
 
@@ -59,9 +62,9 @@ impl Store {
             (&contact.agent_id, contact.key),
         )?;
         self.execute(
-            "INSERT INTO contacts (key, name, agent_id, known, blocked, allow_legacy) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (key) DO UPDATE SET \
-             name = ?2, agent_id = ?3, known = ?4, blocked = ?5, allow_legacy = ?6",
+            "INSERT INTO contacts (key, name, agent_id, known, blocked, allow_legacy, verified) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (key) DO UPDATE SET \
+             name = ?2, agent_id = ?3, known = ?4, blocked = ?5, allow_legacy = ?6, verified = ?7",
             (
                 contact.key,
                 &contact.name,
@@ -69,6 +72,7 @@ impl Store {
                 contact.known,
                 contact.blocked,
                 contact.allow_legacy,
+                contact.verified,
             ),
         )
     }

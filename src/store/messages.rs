@@ -213,7 +213,7 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn my_message(&self, message: &MessageId) -> Result<Option<StoredMessage>> {
-        let sql = format!("SELECT {COLUMNS} FROM messages WHERE message = ? AND sender = 'me'");
+        let sql = format!("SELECT {COLUMNS} FROM messages WHERE message = ? AND sender IN ('me', 'owner')");
         Ok(self.query_one(&sql, [message], read)?.flatten())
     }
 
@@ -280,7 +280,7 @@ impl Store {
             _ => "'queued'",
         };
         let sql = format!(
-            "UPDATE messages SET state = ?2, reason = ?3 WHERE message = ?1 AND sender = 'me' AND state IN ({before}) \
+            "UPDATE messages SET state = ?2, reason = ?3 WHERE message = ?1 AND sender IN ('me', 'owner') AND state IN ({before}) \
              RETURNING row"
         );
         self.query_one(&sql, (message, state, reason), |row| row.get(0))
@@ -293,8 +293,8 @@ impl Store {
     /// [`super::Error`].
     pub fn unread_there(&self, call: &CallId, message: &MessageId) -> Result<Vec<MessageId>> {
         self.query_all(
-            "SELECT message FROM messages WHERE call = ?1 AND sender = 'me' AND state = 'delivered' AND row <= \
-             (SELECT row FROM messages WHERE message = ?2 AND sender = 'me' AND call = ?1) ORDER BY row",
+            "SELECT message FROM messages WHERE call = ?1 AND sender IN ('me', 'owner') AND state = 'delivered' \
+             AND row <= (SELECT row FROM messages WHERE message = ?2 AND sender IN ('me', 'owner') AND call = ?1) ORDER BY row",
             (call, message),
             |row| row.get(0),
         )
@@ -307,7 +307,7 @@ impl Store {
     /// [`super::Error`].
     pub fn unposted(&self) -> Result<Vec<StoredMessage>> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM messages WHERE sender = 'me' AND state = 'queued' \
+            "SELECT {COLUMNS} FROM messages WHERE sender IN ('me', 'owner') AND state = 'queued' \
              AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.message = messages.message) ORDER BY row"
         );
         Ok(self.query_all(&sql, [], read)?.into_iter().flatten().collect())

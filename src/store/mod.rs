@@ -9,7 +9,7 @@
 //!
 //! Rooms: `calls`, `messages` (what was said, and what is held back), `outbox` (what no relay took yet, ids seen,
 //! cursors), `journal` (events and who has taken them), `contacts`, `tickets`; of v2 `lines` (what its calls have
-//! beside the rest, signals seen), `delivery` (streams and entries), `transfers` (files under way), `peers`. A merged
+//! beside the rest, signals seen), `delivery` (streams and entries), `transfers` (files under way), `peers`; `strangers` (what they used of their allowance, what of theirs waits). A merged
 //! migration is never edited.
 
 mod calls;
@@ -23,6 +23,7 @@ mod outbox;
 mod peers;
 mod recover;
 mod schema;
+mod strangers;
 #[cfg(test)]
 mod tests;
 mod tickets;
@@ -41,6 +42,7 @@ pub use journal::{Filter, JournalEntry, NewEvent};
 pub use messages::{NewMessage, StoredMessage};
 pub use outbox::Outgoing;
 pub use peers::StoredPeer;
+pub use strangers::WaitingMail;
 pub use tickets::StoredTicket;
 pub use transfers::StoredTransfer;
 

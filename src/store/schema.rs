@@ -224,6 +224,39 @@ ALTER TABLE events ADD COLUMN hash BLOB;
 ALTER TABLE tickets ADD COLUMN hash BLOB;
 ALTER TABLE entries ADD COLUMN hash BLOB;
 "#,
+    r#"
+-- Rings and mail of the last hour that counted: a restart gives nobody a new allowance.
+CREATE TABLE knocks (
+    row INTEGER PRIMARY KEY, at INTEGER NOT NULL, key BLOB NOT NULL, stranger INTEGER NOT NULL, protocol TEXT NOT NULL
+) STRICT;
+CREATE INDEX knocks_by_time ON knocks (at);
+
+-- What strangers did that nobody was woken for, as JSON, until the owner is told: one row.
+CREATE TABLE digest (one INTEGER PRIMARY KEY CHECK (one = 1), state TEXT NOT NULL) STRICT;
+
+-- Mail of strangers that waits until somebody lets them in. The text of a file is its bytes in base64.
+CREATE TABLE waiting_mail (
+    row INTEGER PRIMARY KEY AUTOINCREMENT,
+    message BLOB NOT NULL,
+    peer BLOB NOT NULL,
+    text TEXT NOT NULL,
+    -- Of a file.
+    name TEXT,
+    mime TEXT,
+    at INTEGER NOT NULL,
+    seq INTEGER,
+    UNIQUE (peer, message)
+) STRICT;
+
+-- Keys that claim an agent id which is pinned to another key.
+CREATE TABLE claims (key BLOB PRIMARY KEY, agent_id TEXT NOT NULL, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+-- A person has compared the key with its owner's.
+ALTER TABLE contacts ADD COLUMN verified INTEGER NOT NULL DEFAULT 0;
+
+-- The message by which the peer was told of a question: an answer names it.
+ALTER TABLE tickets ADD COLUMN message BLOB;
+"#,
 ];
 
 /// Brings the database to this program's version, one transaction a step.

@@ -4,7 +4,7 @@ use rusqlite::Row;
 
 use super::intact::{self, Content, Mark};
 use super::{Result, Store};
-use crate::proto::{CallId, Millis, TicketId, TicketState};
+use crate::proto::{CallId, MessageId, Millis, TicketId, TicketState};
 
 /// A question as it was persisted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,9 +29,12 @@ pub struct StoredTicket {
     pub expires_at: Millis,
     /// Somebody has taken the answer.
     pub taken: bool,
+    /// The message by which the peer was told of it: an answer names it.
+    pub message: Option<MessageId>,
 }
 
-const COLUMNS: &str = "id, call, question, options, state, answer, channels, at, expires_at, taken, hash";
+const COLUMNS: &str =
+    "id, call, question, options, state, answer, channels, at, expires_at, taken, hash, message";
 
 /// Of the question, and of what was decided.
 fn mark(ticket: &StoredTicket) -> Mark {
@@ -63,6 +66,7 @@ fn read_unverified(row: &Row<'_>) -> rusqlite::Result<StoredTicket> {
         at: row.get(7)?,
         expires_at: row.get(8)?,
         taken: row.get(9)?,
+        message: row.get(11)?,
     })
 }
 
@@ -73,8 +77,8 @@ impl Store {
     /// [`super::Error`].
     pub fn save_ticket(&mut self, ticket: &StoredTicket) -> Result<()> {
         self.execute(
-            "INSERT INTO tickets (id, call, question, options, state, answer, channels, at, expires_at, taken, hash) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO UPDATE SET call = ?2, \
+            "INSERT INTO tickets (id, call, question, options, state, answer, channels, at, expires_at, taken, hash, \
+             message) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT (id) DO UPDATE SET call = ?2, \
              question = ?3, options = ?4, state = ?5, answer = ?6, channels = ?7, expires_at = ?9, taken = ?10, hash = ?11",
             rusqlite::params![
                 ticket.id,
@@ -88,6 +92,7 @@ impl Store {
                 ticket.expires_at,
                 ticket.taken,
                 mark(ticket),
+                ticket.message,
             ],
         )
     }

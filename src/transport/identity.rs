@@ -6,6 +6,7 @@ use std::sync::Arc;
 use nostr_sdk::nips::nip19::{Nip19, ToBech32};
 use nostr_sdk::{Event, EventBuilder, FromBech32, Keys, Kind, SecretKey, Tag, Timestamp};
 
+use super::leak::Spellings;
 use crate::proto::{Hex, PublicKey, SecretText};
 
 /// A text that is no key. Never quotes the text: it might be a secret one.
@@ -29,12 +30,13 @@ pub enum KeyError {
 #[derive(Clone)]
 pub struct Identity {
     keys: Arc<Keys>,
+    spellings: Spellings,
 }
 
 impl Identity {
     /// A fresh key from the operating system's randomness.
     pub fn generate() -> Self {
-        Self { keys: Arc::new(Keys::generate()) }
+        Self { keys: Arc::new(Keys::generate()), spellings: Spellings::default() }
     }
 
     /// The key that an identity file holds.
@@ -50,7 +52,7 @@ impl Identity {
     }
 
     pub(super) fn from_secret_key(secret: SecretKey) -> Self {
-        Self { keys: Arc::new(Keys::new(secret)) }
+        Self { keys: Arc::new(Keys::new(secret)), spellings: Spellings::default() }
     }
 
     /// The public key: the agent.
@@ -65,6 +67,10 @@ impl Identity {
 
     pub(super) fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    pub(super) fn spellings(&self) -> &Spellings {
+        &self.spellings
     }
 
     /// Signs an event. Self-tagging is allowed: a `p` tag is never dropped in silence.

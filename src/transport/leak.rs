@@ -1,4 +1,11 @@
 //! Recognises the agent's own secret key in what is about to leave this machine.
+//!
+//! A guard against an agent that is talked into it, not against an owner who wants it, nor against a cipher: whoever can
+//! compute can spell a key in a way that nobody recognises. What is recognised is what a language model or a shell writes
+//! without effort: the bytes, hex, `nsec1…`, base64 of either in both alphabets and at any place in a longer text, base32,
+//! base58, bytes as decimal numbers; in any case, with anything but letters and digits in between, and backwards.
+
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -6,26 +13,154 @@ use nostr_sdk::nips::nip19::ToBech32;
 
 use super::identity::Identity;
 use super::spelling::holds_encrypted_key;
+use crate::proto::wipe;
+
+/// A file is looked through in pieces of this size, so that a copy of it stays small.
+const PIECE: usize = 1 << 20;
+/// How far pieces overlap: more than any spelling of a key is long, its separators included.
+const OVERLAP: usize = 4_096;
+
+/// The spellings of one key, made when they are first needed.
+#[derive(Clone, Default)]
+pub(super) struct Spellings(Arc<OnceLock<Spelled>>);
+
+struct Spelled {
+    raw: [u8; 32],
+    /// In letters and digits, folded as [`squeezed`] folds.
+    words: Vec<Vec<u8>>,
+    /// For each pair of bytes whether a word begins with it: most places of a text are passed by at once.
+    begins: Vec<bool>,
+    /// As [`numbers`] writes them.
+    decimal: Vec<u8>,
+}
+
+impl Drop for Spelled {
+    fn drop(&mut self) {
+        wipe(&mut self.raw);
+        wipe(&mut self.decimal);
+        self.words.iter_mut().for_each(|word| wipe(word));
+    }
+}
 
 impl Identity {
-    /// Whether bytes hold the secret key: raw, in hex of any case, as `nsec1…`, or in base64 (of the key or of its
-    /// hex). A key under a password (NIP-49) counts too: nobody can tell whose it is. A guard against an agent that is
-    /// talked into it; not against an owner who wants it.
+    /// Whether bytes hold the secret key in one of its spellings. A key under a password (NIP-49) counts too: nobody can
+    /// tell whose it is.
     pub fn is_in(&self, bytes: &[u8]) -> bool {
-        let secret = self.keys().secret_key();
+        let spelled = self.spellings().0.get_or_init(|| Spelled::of(self));
+        let step = PIECE - OVERLAP;
+        (0..bytes.len().max(1)).step_by(step).any(|from| {
+            let piece = &bytes[from.min(bytes.len())..(from + PIECE).min(bytes.len())];
+            spelled.is_in(piece)
+        })
+    }
+}
+
+impl Spelled {
+    fn of(identity: &Identity) -> Self {
+        let secret = identity.keys().secret_key();
         let (raw, hex) = (secret.to_secret_bytes(), secret.to_secret_hex());
         let Ok(nsec) = secret.to_bech32();
-        let folded = bytes.to_ascii_lowercase();
-        // Without the last characters, which depend on what follows.
-        let base64 = [&raw[..30], hex.as_bytes()]
-            .map(|secret| [STANDARD_NO_PAD.encode(secret), URL_SAFE_NO_PAD.encode(secret)])
-            .concat();
-        holds(bytes, &raw)
-            || holds(&folded, hex.as_bytes())
-            || holds(&folded, nsec.as_bytes())
-            || holds_encrypted_key(&folded)
-            || base64.iter().any(|text| holds(bytes, &text.as_bytes()[..40]))
+        let mut words = vec![hex.clone(), nsec.clone(), base32(&raw), base58(&raw)];
+        for text in [&raw[..], hex.as_bytes(), hex.to_uppercase().as_bytes(), nsec.as_bytes()] {
+            for offset in 0..3 {
+                words.push(within(&STANDARD_NO_PAD.encode([&vec![0; offset], text].concat()), offset));
+                words.push(within(&URL_SAFE_NO_PAD.encode([&vec![0; offset], text].concat()), offset));
+            }
+        }
+        words.extend(words.clone().iter().map(|word| word.chars().rev().collect()));
+        words.push(raw.iter().rev().map(|byte| format!("{byte:02x}")).collect());
+        let mut words: Vec<Vec<u8>> = words.iter().map(|word| squeezed(word.as_bytes())).collect();
+        words.sort();
+        words.dedup();
+        let mut begins = vec![false; 1 << 16];
+        for word in &words {
+            begins[pair(word)] = true;
+        }
+        let decimal = raw.map(|byte| byte.to_string()).join(" ").into_bytes();
+        Self { raw, words, begins, decimal: [b" ", &decimal[..], b" "].concat() }
     }
+
+    fn is_in(&self, bytes: &[u8]) -> bool {
+        let mut backwards = self.raw;
+        backwards.reverse();
+        if holds(bytes, &self.raw) || holds(bytes, &backwards) {
+            return true;
+        }
+        let text = squeezed(bytes);
+        let found = (0..text.len().saturating_sub(1)).any(|place| {
+            let rest = &text[place..];
+            self.begins[pair(rest)] && self.words.iter().any(|word| rest.starts_with(word))
+        });
+        found || holds(&numbers(bytes), &self.decimal) || holds_encrypted_key(&bytes.to_ascii_lowercase())
+    }
+}
+
+/// The part of a base64 text that depends on nothing before or after the bytes that are looked for.
+fn within(text: &str, offset: usize) -> String {
+    let start = [0, 2, 3][offset];
+    text[start..text.len() - 2].to_owned()
+}
+
+fn pair(text: &[u8]) -> usize {
+    usize::from(text[0]) << 8 | usize::from(text[1])
+}
+
+/// Letters in lower case and digits, without what stands between them and without the `0x` and `\x` of bytes.
+fn squeezed(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut previous = 0;
+    for &byte in bytes {
+        match byte {
+            b'x' | b'X' if previous == b'\\' => {}
+            b'x' | b'X' if out.last() == Some(&b'0') => _ = out.pop(),
+            _ if byte.is_ascii_alphanumeric() => out.push(byte.to_ascii_lowercase()),
+            _ => {}
+        }
+        previous = byte;
+    }
+    out
+}
+
+/// The decimal numbers of a text, with one blank between them.
+fn numbers(bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![b' '];
+    for &byte in bytes {
+        if byte.is_ascii_digit() {
+            out.push(byte);
+        } else if out.last() != Some(&b' ') {
+            out.push(b' ');
+        }
+    }
+    out.push(b' ');
+    out
+}
+
+/// RFC 4648, without padding.
+fn base32(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let bits: Vec<u8> =
+        bytes.iter().flat_map(|byte| (0..8).rev().map(move |place| byte >> place & 1)).collect();
+    let digit = |bits: &[u8]| bits.iter().fold(0, |digit, bit| digit << 1 | bit) << (5 - bits.len());
+    bits.chunks(5).map(|bits| char::from(ALPHABET[usize::from(digit(bits))])).collect()
+}
+
+/// As Bitcoin writes it.
+fn base58(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+    let mut digits: Vec<u32> = Vec::new();
+    for byte in bytes {
+        let mut carry = u32::from(*byte);
+        for digit in &mut digits {
+            carry += *digit << 8;
+            *digit = carry % 58;
+            carry /= 58;
+        }
+        while carry > 0 {
+            digits.push(carry % 58);
+            carry /= 58;
+        }
+    }
+    digits.iter().rev().map(|digit| char::from(ALPHABET[*digit as usize])).collect()
 }
 
 fn holds(bytes: &[u8], part: &[u8]) -> bool {
@@ -39,26 +174,78 @@ mod tests {
     use super::*;
     use crate::proto::SecretText;
 
-    #[test]
-    fn the_secret_key_is_recognised_in_five_encodings_and_other_text_is_not() {
-        let identity = Identity::generate();
-        let hex = identity.secret_hex();
+    fn spelled(identity: &Identity) -> Vec<(&'static str, Vec<u8>)> {
         let raw = identity.keys().secret_key().to_secret_bytes();
+        let hex = identity.secret_hex().expose().to_owned();
         let nsec = identity.keys().secret_key().to_bech32().unwrap();
-        let encodings = [
-            hex.expose().to_owned(),
-            hex.expose().to_uppercase(),
-            nsec,
-            STANDARD.encode(raw),
-            STANDARD.encode(hex.expose()),
-        ];
-        for text in encodings {
-            assert!(identity.is_in(format!("my key is {text}, keep it").as_bytes()));
+        let bytes = |separator: &str, write: &dyn Fn(&u8) -> String| {
+            raw.iter().map(write).collect::<Vec<_>>().join(separator).into_bytes()
+        };
+        let backwards = |text: &str| text.chars().rev().collect::<String>().into_bytes();
+        vec![
+            ("raw", raw.to_vec()),
+            ("raw backwards", raw.iter().rev().copied().collect()),
+            ("hex", hex.clone().into_bytes()),
+            ("HEX", hex.to_uppercase().into_bytes()),
+            ("hex backwards", backwards(&hex)),
+            ("hex with colons", bytes(":", &|byte| format!("{byte:02x}"))),
+            (
+                "hex in quarters",
+                format!("{} / {}\n{} / {}", &hex[..16], &hex[16..32], &hex[32..48], &hex[48..]).into_bytes(),
+            ),
+            ("bytes of C", bytes(", ", &|byte| format!("0x{byte:02X}"))),
+            ("bytes of Python", bytes("", &|byte| format!("\\x{byte:02x}"))),
+            ("percent", bytes("", &|byte| format!("%{byte:02X}"))),
+            ("nsec", nsec.clone().into_bytes()),
+            ("nsec spelled", nsec.chars().map(|c| format!("{c}-")).collect::<String>().into_bytes()),
+            ("nsec backwards", backwards(&nsec)),
+            ("base64", STANDARD.encode(raw).into_bytes()),
+            ("base64 of hex", STANDARD.encode(&hex).into_bytes()),
+            ("base64 of nsec", STANDARD.encode(&nsec).into_bytes()),
+            ("base64 backwards", backwards(&STANDARD.encode(raw))),
+            ("base64 within", STANDARD.encode(format!("k={hex} ok")).into_bytes()),
+            ("base64 further within", URL_SAFE_NO_PAD.encode(format!("ke={hex} ok")).into_bytes()),
+            ("base32", base32(&raw).into_bytes()),
+            ("base58", base58(&raw).into_bytes()),
+            ("decimal", format!("{raw:?}").into_bytes()),
+            ("encrypted", identity.encrypted(&SecretText::new("guess me".into())).unwrap().into_bytes()),
+        ]
+    }
+
+    #[test]
+    fn the_secret_key_is_recognised_in_every_plain_spelling_and_anywhere() {
+        let identity = Identity::generate();
+        for (name, text) in spelled(&identity) {
+            assert!(identity.is_in(&text), "{name}");
+            let inside = [b"my key is \xff", &text[..], b", keep it"].concat();
+            assert!(identity.is_in(&inside), "{name} in words");
+            // In a file, where one piece ends and the next one begins. Slow without optimisation: not for all of them.
+            if ["raw", "hex with colons", "base64 within", "decimal"].contains(&name) {
+                let file = [&vec![b'-'; PIECE - 20], &text[..], &[b'-'; 5_000]].concat();
+                assert!(identity.is_in(&file), "{name} in a file");
+            }
         }
-        assert!(identity.is_in(&raw));
-        let encrypted = identity.encrypted(&SecretText::new("guess me".into())).unwrap();
-        assert!(identity.is_in(encrypted.to_uppercase().as_bytes()));
+    }
+
+    #[test]
+    fn what_is_not_the_key_is_not_taken_for_it() {
+        let identity = Identity::generate();
+        for (name, text) in spelled(&Identity::generate()) {
+            // Whose key is under a password nobody can tell.
+            assert_eq!(identity.is_in(&text), name == "encrypted", "{name}");
+        }
         assert!(!identity.is_in(identity.public_key().to_string().as_bytes()));
-        assert!(!identity.is_in(b""));
+        assert!(!identity.is_in(&identity.secret_hex().expose().as_bytes()[..63]));
+        for text in ["", "x", "0x", "\\x", "a key has 64 digits"] {
+            assert!(!identity.is_in(text.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn base32_and_base58_are_those_of_their_sources() {
+        // RFC 4648, section 10; draft-msporny-base58, section 5.
+        assert_eq!(base32(b"foobar"), "mzxw6ytboi");
+        assert_eq!(base32(b"foob"), "mzxw6yq");
+        assert_eq!(base58(b"Hello World!"), "2NEpo7TZRRrLZSi2U");
     }
 }

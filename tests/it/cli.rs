@@ -53,6 +53,7 @@ fn in_a_call(command: &Command) -> Answer {
             missed: Vec::new(),
             answers: vec![ticket()],
             queue: Vec::new(),
+            mail: vec![message()],
         }
         .into(),
         Command::Wait { .. } => {

@@ -25,6 +25,7 @@ pub fn call() -> Call {
             pubkey: Hex([0xb0; 32]),
             npub: "npub1bob".into(),
             tier: Tier::Stranger,
+            looks_like: None,
         },
         topic: HOSTILE.into(),
         protocol: Protocol::Legacy,
@@ -51,6 +52,7 @@ pub fn message() -> Message {
         at: at(3),
         state: MessageState::Received,
         reason: None,
+        answers: None,
     }
 }
 
@@ -83,6 +85,7 @@ pub fn ticket() -> Ticket {
         answer: None,
         channels: vec![Channel { channel: "exec:notify".into(), ok: true, error: None }],
         at: at(5),
+        message: None,
     }
 }
 
@@ -98,6 +101,7 @@ pub fn agent() -> AgentEntry {
         contact: Some("bobby".into()),
         pinned: true,
         duplicate_id: true,
+        looks_like: Some(HOSTILE.into()),
     }
 }
 
@@ -112,6 +116,9 @@ pub fn contact() -> Contact {
         allow_legacy: true,
         relays: vec!["wss://relay.example".into()],
         reachable: Some(true),
+        fingerprint: "b0b0 b0b0 b0b0 b0b0 b0b0".into(),
+        verified: true,
+        claimed_by: vec![Hex([0xe1; 32])],
     }
 }
 
@@ -146,5 +153,6 @@ pub fn event(kind: EventKind) -> Event {
         escalation: None,
         key_changed: None,
         relay: None,
+        strangers: None,
     }
 }

@@ -149,7 +149,7 @@ pub fn fake_engine(
     let asked = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&asked);
     tokio::spawn(async move {
-        while let Some(Request { command, reply }) = queue.recv().await {
+        while let Some(Request { command, reply, .. }) = queue.recv().await {
             record.lock().unwrap().push(command.clone());
             match script(&command) {
                 Answer::Now(answer) => drop(reply.send(*answer)),
@@ -225,6 +225,7 @@ pub fn agent() -> AgentSelf {
         npub: "npub1alice".into(),
         capabilities: vec!["research".into()],
         home: "/homes/alice".into(),
+        fingerprint: "a1a1 a1a1 a1a1 a1a1 a1a1".into(),
     }
 }
 
@@ -245,5 +246,6 @@ pub fn idle() -> Status {
         unread: 0,
         outbox: OutboxCount { queued: 0, failed: 0 },
         owner: Vec::new(),
+        door: p2p_comm::api::DoorPolicy::default(),
     }
 }

@@ -1,9 +1,12 @@
 //! What only the daemon knows: clock, relays, the ways to contacts and to the owner.
 
+use std::collections::BTreeSet;
+
 use super::Check;
 use crate::api::{AgentEntry, Channel, Code, Contact, RelayAuth, RelayStatus, SessionLink, Status};
 use crate::home::Settings;
 use crate::home::settings::DEFAULT_RELAYS;
+use crate::proto::PublicKey;
 use crate::proto::text::quote;
 
 /// From this many seconds on, relays and peers begin to refuse what we sign (docs/protocol.md, section 4).
@@ -141,15 +144,17 @@ pub(super) fn contacts(contacts: &[Contact], online: &[AgentEntry], relays: &[St
                 && agent.pubkey != contact.pubkey
                 && !is_blocked(agent)
         };
-        for other in online.iter().filter(claims) {
+        // Also those that are not online any more: they stay blocked until a person has looked.
+        let seen = online.iter().filter(claims).map(|agent| agent.pubkey);
+        let claimants: BTreeSet<PublicKey> = contact.claimed_by.iter().copied().chain(seen).collect();
+        for other in claimants {
             checks.push(Check::ill(
                 &name,
-                format!("another key is online under its agent id: {}", other.npub),
+                format!("another key goes by its agent id: {other}"),
                 format!(
-                    "ask it another way. If the key is new: p2p-comm contacts verify {} {1}; if not: p2p-comm contacts \
-                     block {1}",
+                    "compare fingerprints with it another way. If the key is new, in a terminal: p2p-comm contacts verify \
+                     {} {other}; if not: p2p-comm contacts block {other}",
                     argument(label),
-                    other.pubkey
                 ),
             ));
         }
@@ -286,6 +291,9 @@ mod tests {
             allow_legacy: false,
             relays: vec!["ws://10.0.0.1:7447".into()],
             reachable: Some(true),
+            fingerprint: String::new(),
+            verified: false,
+            claimed_by: vec![],
         }
     }
 
@@ -301,6 +309,7 @@ mod tests {
             contact: None,
             pinned: false,
             duplicate_id: true,
+            looks_like: None,
         }
     }
 
@@ -318,6 +327,10 @@ mod tests {
         assert!(!check(odd, &[])[0].hint.as_ref().unwrap().contains("$(id)"));
         let [claimed] = &check(contact(), &[claimant("alice", 2)])[..] else { panic!() };
         assert!(!claimed.ok && claimed.hint.as_ref().unwrap().contains("contacts verify ally 0202"));
+        let [kept] = &check(Contact { claimed_by: vec![Hex([2; 32])], ..contact() }, &[])[..] else {
+            panic!()
+        };
+        assert_eq!((kept.ok, &kept.hint), (false, &claimed.hint));
         let blocked = Contact { blocked: true, reachable: Some(false), ..contact() };
         assert!(check(blocked, &[claimant("alice", 2)])[0].ok);
     }

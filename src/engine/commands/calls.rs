@@ -63,6 +63,12 @@ impl Core {
             let hint = "call another agent: p2p-comm list";
             return Err(Error::new(ErrorKind::InvalidValue, "this is your own agent", hint).into());
         }
+        if let Some(agent_id) = self.book.claimed(&found.key) {
+            let hint = "compare the fingerprints with its owner, then, in a terminal: p2p-comm contacts verify NAME KEY";
+            let message =
+                format!("this key claims to be {}, which has another key, and is blocked", quote(agent_id));
+            return Err(Error::new(ErrorKind::Blocked, message, hint).into());
+        }
         if self.book.is_blocked(&found.key) {
             let hint = format!("to call it all the same: p2p-comm contacts unblock {}", found.key);
             return Err(Error::new(ErrorKind::Blocked, "you have blocked this agent", hint).into());

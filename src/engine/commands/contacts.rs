@@ -3,7 +3,9 @@
 use super::super::core::{Answer, Attempt, Core, Fault};
 use super::calls::relays_unreachable;
 use crate::api::{ContactEdit, Contacts, Error, ErrorKind};
+use crate::proto::text::quote;
 use crate::proto::{Millis, PublicKey};
+use crate::store::StoredContact;
 use crate::transport::{npub, parse_key};
 
 /// Longest name of a contact, characters.
@@ -100,6 +102,7 @@ impl Core {
                     )
                     .into());
                 }
+                self.check_distinct(name, &found.key)?;
                 let announced =
                     self.directory.get(&found.key, now).map(|entry| entry.content.agent_id.clone());
                 let mut contact = self.book.entry(&found.key);
@@ -108,6 +111,8 @@ impl Core {
                     contact.agent_id = announced.filter(|agent_id| self.book.pinned(agent_id).is_none());
                 }
                 self.book.save(&mut self.store, contact)?;
+                self.book.settle_claim(&mut self.store, &found.key)?;
+                self.let_mail_in(&found.key, now)?;
             }
             ContactEdit::Remove { name } => {
                 let mut contact = self.book.named(name).cloned().ok_or_else(|| no_contact(name))?;
@@ -125,15 +130,37 @@ impl Core {
                 let known = self.book.named(name).or_else(|| self.book.pinned(name)).cloned();
                 let old = known.ok_or_else(|| no_contact(name))?;
                 let mut contact = self.book.entry(&key);
+                contact.verified = true;
                 if old.key != key {
                     contact.name = old.name.clone().or(contact.name);
                     contact.agent_id = old.agent_id.clone().or(contact.agent_id);
                     contact.known = true;
                     self.book.save(&mut self.store, contact)?;
+                    self.book.settle_claim(&mut self.store, &key)?;
+                    self.let_mail_in(&key, now)?;
+                } else {
+                    // The others who claim to be this agent are not.
+                    for impostor in self.book.claimants(&old).collect::<Vec<_>>() {
+                        let blocked = StoredContact { blocked: true, ..self.book.entry(&impostor) };
+                        self.book.save(&mut self.store, blocked)?;
+                        self.book.settle_claim(&mut self.store, &impostor)?;
+                    }
+                    self.book.save(&mut self.store, contact)?;
                 }
             }
-            ContactEdit::Block { key } => self.change(key, now, |contact| contact.blocked = true)?,
-            ContactEdit::Unblock { key } => self.change(key, now, |contact| contact.blocked = false)?,
+            ContactEdit::Block { key } => {
+                let key = self.change(key, now, |contact| contact.blocked = true)?;
+                // What of it waits is not wanted either.
+                self.store.take_mail_of(&key)?;
+                for queued in self.store.queued_calls()?.iter().filter(|stored| stored.call.peer == key) {
+                    self.board.forget(&queued.call.id);
+                    self.store.delete_call(&queued.call.id)?;
+                }
+            }
+            ContactEdit::Unblock { key } => {
+                let key = self.change(key, now, |contact| contact.blocked = false)?;
+                self.book.settle_claim(&mut self.store, &key)?;
+            }
             ContactEdit::AllowLegacy { key } => {
                 tracing::warn!("a key is allowed to be called on legacy");
                 self.change(key, now, |contact| contact.allow_legacy = true)?;
@@ -146,12 +173,29 @@ impl Core {
         &mut self,
         who: &str,
         now: Millis,
-        change: impl FnOnce(&mut crate::store::StoredContact),
-    ) -> Result<(), Fault> {
-        let mut contact = self.book.entry(&self.find_agent(who, now)?.key);
+        change: impl FnOnce(&mut StoredContact),
+    ) -> Result<PublicKey, Fault> {
+        let key = self.find_agent(who, now)?.key;
+        let mut contact = self.book.entry(&key);
         change(&mut contact);
         self.book.save(&mut self.store, contact)?;
-        Ok(())
+        Ok(key)
+    }
+
+    /// Whether a key, in whatever form, is blocked because it claims to be an agent that has another key.
+    pub(in super::super) fn is_claimant(&self, who: &str, now: Millis) -> bool {
+        self.find_agent(who, now).is_ok_and(|found| self.book.claimed(&found.key).is_some())
+    }
+
+    /// A name of the user's own that could be taken for another would be worse than none.
+    fn check_distinct(&self, name: &str, key: &PublicKey) -> Result<(), Fault> {
+        let Some(other) = self.book.looks_like(key, name) else { return Ok(()) };
+        Err(Error::new(
+            ErrorKind::InvalidValue,
+            format!("{} could be taken for {}, which is another key", quote(name), quote(&other)),
+            "take a name that differs more: p2p-comm contacts add NAME KEY",
+        )
+        .into())
     }
 }
 

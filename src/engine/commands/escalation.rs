@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::authority::authorize;
 use super::super::clock::fresh;
 use super::super::core::{Answer, Attempt, Core, Fault, Topic};
 use super::super::effects::Effect;
@@ -10,12 +11,12 @@ use super::super::views::ticket_view;
 use super::{deadline, is_over};
 use crate::api::{Error, ErrorKind, TicketReply};
 use crate::owner::{Question, Report};
+use crate::proto::authority::{Action, Role, State};
 use crate::proto::call::{Call, Content};
 use crate::proto::legacy::TOPIC_LIMIT;
-use crate::proto::{
-    CallId, CallState, EventKind, MessageKind, MessageState, Millis, Sender, TicketId, TicketState,
-};
-use crate::store::{self, NewEvent, NewMessage, StoredTicket};
+use crate::proto::v2::body::answer_to;
+use crate::proto::{CallId, CallState, EventKind, MessageId, Millis, TicketId, TicketState};
+use crate::store::{self, NewEvent, StoredTicket};
 
 /// How long a question waits for the owner unless the agent says otherwise. Humans sleep.
 const EXPIRY: Duration = Duration::from_secs(24 * 3_600);
@@ -52,13 +53,14 @@ impl Core {
                 None => None,
             },
         };
-        if let Some(call) = &call {
-            self.say(call, fresh(), Content::Escalation(question.to_owned()), question, None, now)?;
+        let told = call.as_ref().map(|_| fresh());
+        if let (Some(call), Some(told)) = (&call, told) {
+            self.say(call, told, Content::Escalation(question.to_owned()), question, None, now)?;
         }
         let expiry = expires_s
             .filter(|seconds| seconds.is_finite())
             .map_or(EXPIRY, |seconds| Duration::from_secs_f64(seconds.clamp(1.0, LONGEST_EXPIRY_S)));
-        Ok(self.ask(question, options, call.as_ref(), expiry, now)?)
+        Ok(self.ask(question, options, call.as_ref().zip(told), expiry, now)?)
     }
 
     /// Opens a ticket, and asks the owner once it is committed.
@@ -66,11 +68,12 @@ impl Core {
         &mut self,
         question: &str,
         options: &[String],
-        call: Option<&Call>,
+        told: Option<(&Call, MessageId)>,
         expiry: Duration,
         now: Millis,
     ) -> Result<Answer, store::Error> {
         let id: TicketId = fresh();
+        let call = told.map(|(call, _)| call);
         let ticket = StoredTicket {
             id,
             call: call.map(|call| call.id),
@@ -82,6 +85,7 @@ impl Core {
             at: now,
             expires_at: now + expiry,
             taken: false,
+            message: told.map(|(_, message)| message),
         };
         self.store.save_ticket(&ticket)?;
         if ticket.state == TicketState::Waiting {
@@ -120,15 +124,13 @@ impl Core {
             ticket.channels = serde_json::to_string(&channels).unwrap_or_default();
             self.store.save_ticket(&ticket)?;
         }
-        match report.answer {
-            Some(answer) if ticket.state == TicketState::Waiting => match fitting(&ticket, &answer) {
-                Ok(answer) => self.decide(ticket, TicketState::Answered, Some(answer), now),
-                Err(error) => {
-                    tracing::warn!(ticket = %ticket.id, %error, "the owner's channel answered with none of the options");
-                    Ok(())
-                }
-            },
-            _ => Ok(()),
+        let Some(answer) = report.answer else { return Ok(()) };
+        match may_decide(Role::Owner, &ticket, now).and_then(|()| fitting(&ticket, &answer)) {
+            Ok(answer) => self.decide(ticket, TicketState::Answered, Some(answer), now),
+            Err(error) => {
+                tracing::warn!(ticket = %ticket.id, %error, "an answer of the owner's channel does not count");
+                Ok(())
+            }
         }
     }
 
@@ -145,20 +147,10 @@ impl Core {
         ticket.answer = answer;
         self.store.save_ticket(&ticket)?;
         if let (Some(answer), Some(id)) = (&ticket.answer, ticket.call)
-            && let Some(stored) = self.store.call(&id)?
+            && let Some(call) = self.restore_call(&id)?
         {
-            self.store.add_message(&NewMessage {
-                message: fresh(),
-                call: Some(id),
-                peer: stored.call.peer,
-                sender: Sender::Owner,
-                kind: MessageKind::System,
-                text: answer.clone(),
-                file: None,
-                at: now,
-                state: MessageState::Received,
-                seq: None,
-            })?;
+            let said = ticket.message.map_or_else(fresh, |question| answer_to(&question));
+            self.say_decision(&call, said, &ticket.question, answer, now)?;
         }
         let answered = event(EventKind::EscalationAnswered, ticket.call, now);
         self.tell(NewEvent { ticket: Some(ticket.id), ..answered })?;
@@ -200,19 +192,31 @@ impl Core {
         &mut self,
         id: &TicketId,
         answer: &str,
-        now: Millis,
+        attempt: Attempt,
     ) -> Result<Answer, Fault> {
+        let now = attempt.now;
         let ticket = self.store.ticket(id)?.ok_or_else(|| no_ticket(id))?;
-        if !matches!(ticket.state, TicketState::Waiting | TicketState::NoOwner) {
-            let message = format!("this question is {}", ticket.state.word());
-            let hint = "a decision counts once; the agent has to ask again";
-            return Err(Error::new(ErrorKind::InvalidValue, message, hint).into());
-        }
+        may_decide(attempt.role, &ticket, now)?;
         let answer = fitting(&ticket, answer)?;
         self.decide(ticket, TicketState::Answered, Some(answer), now)?;
         let ticket = self.store.ticket(id)?.ok_or_else(|| no_ticket(id))?;
         Ok(TicketReply { ticket: ticket_view(&ticket), timeout: false }.into())
     }
+}
+
+/// An approval is bound to its question, which is bound to its call, and counts once, in time. That a question's time is
+/// over is so from that moment on, whenever it is noted.
+fn may_decide(role: Role, ticket: &StoredTicket, now: Millis) -> Result<(), Error> {
+    let state =
+        if ticket.expires_at <= now && ticket.answer.is_none() { TicketState::Expired } else { ticket.state };
+    authorize(role, Action::Decide, State::of_question(state)).map_err(|error| match error.kind {
+        ErrorKind::InvalidValue => {
+            let message = format!("this question is {}", state.word());
+            let hint = "a decision counts once, and in time; the agent has to ask again";
+            Error::new(ErrorKind::QuestionClosed, message, hint)
+        }
+        _ => error,
+    })
 }
 
 /// The answer as it was offered, or any words where none were.

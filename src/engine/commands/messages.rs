@@ -4,16 +4,16 @@ use super::super::clock::fresh;
 use super::super::core::{Answer, Attempt, Core, Fault, Topic};
 use super::super::files;
 use super::super::v2::{Dialect, FILE_LIMIT as FILE_LIMIT_V2, nowhere};
-use super::calls::relays_unreachable;
+use super::calls::{refusal, relays_unreachable};
 use super::{deadline, is_over};
 use crate::api::{self, Error, ErrorKind, MessageReply, Messages};
-use crate::proto::call::{Call, Content};
+use crate::proto::call::{Call, Content, Refused};
 use crate::proto::legacy::FILE_LIMIT;
 use crate::proto::{
     CallId, CallState, MessageId, MessageKind, MessageState, Millis, Protocol, PublicKey, Sender,
     safe_file_name, v2,
 };
-use crate::store::{NewMessage, StoredMessage};
+use crate::store::{self, NewMessage, StoredMessage};
 
 /// Most messages that one command reads.
 const LIST_LIMIT: usize = 10_000;
@@ -27,6 +27,7 @@ pub(super) struct Source<'a> {
 
 /// Something of ours, as its row tells it.
 struct Utterance<'a> {
+    sender: Sender,
     call: &'a Call,
     id: MessageId,
     kind: MessageKind,
@@ -133,7 +134,8 @@ impl Core {
         if call.protocol == Protocol::V2 {
             let id = fresh();
             self.send_in_talk(&call, id, &file, &bytes, now)?;
-            let said = Utterance { call: &call, id, kind: MessageKind::File, text: &name, file: Some(&file) };
+            let (sender, kind) = (Sender::Me, MessageKind::File);
+            let said = Utterance { sender, call: &call, id, kind, text: &name, file: Some(&file) };
             return self.said(&said, now);
         }
         let content = Content::File { name: name.clone(), mime, bytes: files::encode(&bytes) };
@@ -155,7 +157,7 @@ impl Core {
             (Protocol::Legacy, _) => {
                 self.check_pace(now)?;
                 let seq = self.board.say(&call.id, id, content)?;
-                return self.written(&Utterance { call, id, kind, text, file }, seq, now);
+                return self.written(&Utterance { sender: Sender::Me, call, id, kind, text, file }, seq, now);
             }
             (Protocol::V2, Content::Escalation(question)) => {
                 self.say_in_talk(call, id, &v2::body::Content::Escalation(question.clone()), now)?;
@@ -164,7 +166,7 @@ impl Core {
                 self.say_in_talk(call, id, &v2::body::Content::Text(text.to_owned()), now)?;
             }
         }
-        self.said(&Utterance { call, id, kind, text, file }, now)
+        self.said(&Utterance { sender: Sender::Me, call, id, kind, text, file }, now)
     }
 
     /// Numbers what a delivery machine has taken, and writes it down.
@@ -174,12 +176,12 @@ impl Core {
     }
 
     fn written(&mut self, said: &Utterance<'_>, seq: u64, now: Millis) -> Result<Answer, Fault> {
-        let Utterance { call, id, kind, text, file } = *said;
+        let Utterance { sender, call, id, kind, text, file } = *said;
         let message = NewMessage {
             message: id,
             call: Some(call.id),
             peer: call.peer,
-            sender: Sender::Me,
+            sender,
             kind,
             text: text.to_owned(),
             file: file.and_then(|file| serde_json::to_string(file).ok()),
@@ -191,6 +193,56 @@ impl Core {
         self.settle(now)?;
         let stored = StoredMessage { row: 0, message, reason: None, read: false };
         Ok(Answer::Now(self.message_view(&stored).into()))
+    }
+
+    /// What the owner decided, into the transcript; and to the peer, who was told of the question, while the call is up.
+    pub(super) fn say_decision(
+        &mut self,
+        call: &Call,
+        id: MessageId,
+        question: &str,
+        answer: &str,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let (sender, kind) = (Sender::Owner, MessageKind::System);
+        let said = Utterance { sender, call, id, kind, text: answer, file: None };
+        let told = match (call.state(), call.protocol) {
+            (CallState::Connected, Protocol::V2) => {
+                let content = v2::body::Content::EscalationAnswer(answer.to_owned());
+                self.say_in_talk(call, id, &content, now).and_then(|()| self.said(&said, now))
+            }
+            (CallState::Connected, Protocol::Legacy) => {
+                // This dialect has no word for it, and names no question.
+                let words = format!("My owner was asked: {question}\nThe answer: {answer}");
+                match self.check_pace(now).map_err(Fault::from).and_then(|()| {
+                    self.board.say(&call.id, id, Content::OwnerSaid(words)).map_err(Fault::from)
+                }) {
+                    Ok(seq) => self.written(&said, seq, now),
+                    Err(fault) => Err(fault),
+                }
+            }
+            (CallState::Ringing | CallState::Ended, _) => Err(refusal(&Refused::Ended(None)).into()),
+        };
+        match told {
+            Ok(_) => Ok(()),
+            Err(Fault::Store(error)) => Err(error),
+            Err(Fault::Api(error)) => {
+                tracing::debug!(call = %call.id, %error, "the peer is not told what the owner decided");
+                self.store.add_message(&NewMessage {
+                    message: id,
+                    call: Some(call.id),
+                    peer: call.peer,
+                    sender,
+                    kind,
+                    text: answer.to_owned(),
+                    file: None,
+                    at: now,
+                    state: MessageState::Received,
+                    seq: None,
+                })?;
+                Ok(())
+            }
+        }
     }
 
     /// The connected call with an agent.

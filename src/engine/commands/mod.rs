@@ -24,6 +24,7 @@ impl Core {
         for text in command.texts().into_iter().filter(|_| attempt.first) {
             self.check_secret(text.as_bytes())?;
         }
+        self.may(command, attempt)?;
         match command {
             Command::Status {} => self.status(),
             Command::List { capability, limit } => self.list(capability.as_deref(), *limit, attempt),
@@ -53,7 +54,7 @@ impl Core {
             }
             Command::AwaitTicket { ticket, timeout_s } => self.await_ticket(ticket, *timeout_s, attempt),
             Command::OwnerTest {} => self.owner_test(attempt),
-            Command::OwnerReply { ticket, answer } => self.owner_reply(ticket, answer, attempt.now),
+            Command::OwnerReply { ticket, answer } => self.owner_reply(ticket, answer, attempt),
             Command::End { call } => self.end(call.as_ref(), attempt.now),
             Command::Inbox {} => self.inbox(),
             Command::Wait { consumer, after, call, kinds, timeout_s } => {

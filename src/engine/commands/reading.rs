@@ -9,11 +9,11 @@ use super::super::views::ticket_view;
 use super::calls::relays_unreachable;
 use super::{deadline, done, is_over};
 use crate::api::{
-    self, AgentEntry, AgentList, AgentSelf, Calls, DaemonInfo, Error, ErrorKind, Inbox, OutboxCount, Status,
-    Time, WaitReply,
+    self, AgentEntry, AgentList, AgentSelf, Calls, DaemonInfo, DoorPolicy, Error, ErrorKind, Inbox,
+    OutboxCount, Status, Time, WaitReply,
 };
 use crate::proto::presence::Entry;
-use crate::proto::{CallId, EventKind, MessageId, Millis, Protocol};
+use crate::proto::{CallId, EventKind, MessageId, Millis, Protocol, fingerprint};
 use crate::store::{self, Filter};
 use crate::transport::{Class, joined, npub};
 
@@ -40,6 +40,7 @@ impl Core {
                 npub: npub(&self.me.key),
                 capabilities: self.settings.capabilities.clone(),
                 home: self.home.path().display().to_string(),
+                fingerprint: fingerprint(&self.me.key),
             },
             daemon: DaemonInfo {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -54,6 +55,7 @@ impl Core {
             unread: self.store.unread_count()?,
             outbox: OutboxCount { queued: self.store.outbox_count()?, failed: self.store.failed_count()? },
             owner: self.owner.state(),
+            door: DoorPolicy { strangers: self.settings.strangers, auto_accept: self.settings.auto_accept },
         }
         .into())
     }
@@ -114,6 +116,10 @@ impl Core {
             contact: contact.and_then(|contact| contact.name.clone()),
             pinned: contact.is_some_and(|contact| contact.agent_id.as_deref() == Some(id)),
             duplicate_id: claimed_twice || claimed_from_us || claimed_from_pin,
+            looks_like: self
+                .book
+                .looks_like(&entry.key, id)
+                .or_else(|| self.book.looks_like(&entry.key, &entry.content.name)),
         })
     }
 
@@ -131,6 +137,7 @@ impl Core {
             missed: self.call_views(&self.store.missed_calls(INBOX_LIMIT)?),
             answers: self.store.untaken_tickets()?.iter().map(ticket_view).collect(),
             queue: self.call_views(&self.store.queued_calls()?),
+            mail: self.waiting_mail_views()?,
         }
         .into())
     }

@@ -234,6 +234,7 @@ impl Core {
             at: crate::api::Time(now),
             state,
             reason: None,
+            answers: None,
         };
         let progress = (kind == EventKind::FileProgress)
             .then_some(crate::api::Progress { done: transfer.done, size: transfer.size });

@@ -74,8 +74,7 @@ impl Core {
             }
             return self.settle(now);
         }
-        self.keep(None, &opened.from, entry, true, now)?;
-        Ok(())
+        self.take_mail(&opened.from, entry, now)
     }
 
     // ---- out ----
@@ -117,6 +116,8 @@ impl Core {
         };
         self.store.add_message(&message)?;
         self.post(letter, now)?;
+        // Who is written to may answer, and may have written before.
+        self.let_mail_in(to, now)?;
         Ok(message)
     }
 
@@ -162,6 +163,7 @@ impl Core {
                 Some(body) => body,
                 None => return Ok(None),
             },
+            (MessageKind::System, _) => MailBody::Text(format!("My owner has answered: {text}")),
             _ => MailBody::Text(text.clone()),
         };
         let shared = match call {

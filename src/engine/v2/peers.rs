@@ -227,6 +227,7 @@ impl Core {
         now: Millis,
     ) -> Result<(), store::Error> {
         let peer = StoredPeer { inbox: shown.inbox.clone(), work: shown.pow };
+        self.work_more(key, shown.pow);
         if self.store.peer(key)?.as_ref() != Some(&peer) {
             self.store.save_peer(key, &peer, now)?;
         }

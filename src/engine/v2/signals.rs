@@ -17,7 +17,7 @@ use crate::proto::{CallId, CallState, EventId, Millis, PublicKey};
 use crate::store;
 use crate::transport::RelayId;
 use crate::transport::v2::handshake::{self, Response};
-use crate::transport::v2::{Initiator, Opened, Rumor, SessionKey, Terms};
+use crate::transport::v2::{Initiator, MOST_WORK, Opened, Rumor, SessionKey, Terms};
 
 /// A ring that no relay has taken in this time cannot be heard: its caller is told instead of being left to wait.
 const TAKEN_WITHIN: Duration = Duration::from_secs(8);
@@ -73,7 +73,10 @@ impl Core {
         match signal {
             Signalled::Offer => self.offer(&call, shared, generation, now)?,
             Signalled::OfferAgain => {
-                if let Some(pending) = self.lines.offers.get(id) {
+                let work = self.inbox_of(&call.peer)?.work.min(MOST_WORK);
+                if let Some(pending) = self.lines.offers.get_mut(id) {
+                    // The peer may ask for more than it did.
+                    pending.letter.work = pending.letter.work.max(work);
                     self.effects.push(Effect::Post(pending.letter.clone()));
                 }
             }
@@ -256,6 +259,12 @@ impl Core {
             Body::Accept(answer) => answer.inbox.as_slice(),
             _ => &[],
         };
+        if let Body::Invite(offer) = &signal.body
+            && self.is_false_claim(&offer.agent_id, from, now)?
+        {
+            dropped("a ring under a name that is another's");
+            return Ok(());
+        }
         self.note_v2(from, inbox, now)?;
         if let Some(named) = self.store.call_named(from, &signal.call.to_string())? {
             self.restore_call(&named)?;
@@ -346,6 +355,17 @@ impl Core {
         let pending = self.lines.offers.get_mut(call).filter(|pending| pending.letter.work < bits)?;
         pending.letter.work = bits;
         Some(pending.letter.clone())
+    }
+
+    /// A peer asks for more work than an offer to it has: behind a flood, that offer would wait for long.
+    pub(super) fn work_more(&mut self, key: &PublicKey, asked: u8) {
+        let bits = asked.min(MOST_WORK);
+        for pending in self.lines.offers.values_mut() {
+            if pending.letter.to == *key && pending.letter.work < bits {
+                pending.letter.work = bits;
+                self.effects.push(Effect::Post(pending.letter.clone()));
+            }
+        }
     }
 
     /// A relay has an offer: whatever others say, it is on its way.

@@ -25,6 +25,8 @@ async fn mail_reaches_an_agent_that_was_away_in_the_order_in_which_it_was_writte
     let relay = relay().await;
     let alice = Agent::start("alice", &relay.url());
     let mut bob = Agent::start("bob", &relay.url());
+    let (name, key) = ("ally".into(), alice.engine.public_key().to_string());
+    bob.ask::<api::Contacts>(Command::ContactEdit(api::ContactEdit::Add { name, key })).await;
     // Bob is known from now on, by his presence.
     alice.ask::<api::Message>(mail(&bob, "first")).await;
     let first = bob.event(&[EventKind::MessageReceived]).await.message.unwrap();

@@ -25,9 +25,9 @@ use crate::transport::{Class, RelayId, SealError, Signed};
 /// Most wraps that wait to be opened: twice the mail of a long absence.
 const BACKLOG: usize = 4_096;
 /// Most bytes of them.
-const BACKLOG_BYTES: usize = 32 << 20;
-/// So many that wait are a flood: what the budget opens in five seconds.
-const CROWDED: usize = 1_000;
+const BACKLOG_BYTES: usize = 16 << 20;
+/// So many that wait are a flood: what the budget opens in two seconds, in which a contact's call is to connect.
+const CROWDED: usize = 400;
 /// What strangers are asked for then: 65,536 hashes, a tenth of a second of one core.
 const WORK_UNDER_FLOOD: u8 = 16;
 /// For how long after a flood.
@@ -64,13 +64,21 @@ impl Core {
     pub(in crate::engine) fn handle_wrap(&mut self, wrap: Wrap) {
         let told = self.has_been_told();
         let backlog = &mut self.lines.backlog;
-        if backlog.len() >= BACKLOG || backlog.bytes + wrap.size() > BACKLOG_BYTES {
-            tracing::debug!(event = %wrap.id, "more wraps than can wait; this one is asked for again later");
+        // What is checked before anything is opened: it costs us nothing, and a flood a tenth of a second each.
+        let is_worked = backlog.asked > 0 && wrap.work >= backlog.asked;
+        while backlog.len() >= BACKLOG || backlog.bytes + wrap.size() > BACKLOG_BYTES {
             backlog.overflowed = true;
-            return;
+            // Who has done the work takes the place of somebody who has not.
+            let gone = if is_worked { backlog.wraps.pop_back() } else { None };
+            let Some(gone) = gone else {
+                tracing::debug!(event = %wrap.id, "more wraps than can wait; this one is asked for again later");
+                return;
+            };
+            tracing::debug!(event = %gone.id, "a wrap without work makes room; it is asked for again later");
+            backlog.bytes -= gone.size();
         }
         backlog.bytes += wrap.size();
-        match backlog.asked > 0 && wrap.work >= backlog.asked {
+        match is_worked {
             true => backlog.worked.push_back(wrap),
             false => backlog.wraps.push_back(wrap),
         }

@@ -72,6 +72,18 @@ impl Default for Settings {
     }
 }
 
+/// What the setting `auto_accept` says for everybody.
+const ANYONE: &str = "anyone";
+
+/// The word of the setting `auto_accept`.
+pub fn auto_accept_word(from: Option<Tier>) -> &'static str {
+    match from {
+        None => "never",
+        Some(Tier::Stranger) => ANYONE,
+        Some(tier) => tier.word(),
+    }
+}
+
 impl Settings {
     /// Where wraps to this agent are read. Relays that the user chooses have every role.
     pub fn inbox_relays(&self) -> Vec<String> {
@@ -206,7 +218,7 @@ impl Layers {
                 .and_then(|word| StrangerPolicy::from_word(&word))
                 .unwrap_or(defaults.strangers),
             auto_accept: text("auto_accept").and_then(|word| match word.as_str() {
-                "anyone" => Some(Tier::Stranger),
+                ANYONE => Some(Tier::Stranger),
                 word => Tier::from_word(word),
             }),
         }

@@ -7,15 +7,21 @@
 //!   stranger ─ 3 an hour a key, 30 in all ────────► rings, waits, or is turned away, as the user wants; beyond it waits
 //! ```
 //!
-//! Who waits is in the queue that `inbox` shows. Nobody is woken for it, and the caller hears it ring.
+//! Mail knocks at the same door, and counts with the rings; that of contacts and known peers is always let in.
+//!
+//! Who waits is in the queue that `inbox` shows. Nobody is woken for it, and the caller hears it ring. The queue is short:
+//! who has the most in it makes room, strangers before known peers, the oldest first ([`makes_room`]).
+//!
+//! What counted is persisted ([`Door::take_new`]) and read back at the start: a restart gives nobody a new allowance.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::digest::{Counts, Digest, Turned};
 use crate::proto::{Millis, Protocol, PublicKey, StrangerPolicy, Tier};
 
 /// The window of every limit.
-const WINDOW: Duration = Duration::from_secs(3_600);
+pub const WINDOW: Duration = Duration::from_secs(3_600);
 /// Rings of a known peer: one that calls every ten minutes is heard each time.
 const KNOWN: usize = 6;
 /// Rings of one strange key.
@@ -24,7 +30,7 @@ const STRANGER: usize = 3;
 const STRANGERS: usize = 30;
 /// Of these in the legacy dialect, where a ring costs its sender nothing at all.
 const LEGACY_STRANGERS: usize = 10;
-/// Most calls that wait in the queue; the oldest makes room.
+/// Most calls that wait in the queue, and most messages.
 pub const QUEUE_LIMIT: usize = 32;
 
 /// What becomes of a ring.
@@ -40,19 +46,28 @@ pub enum Admission {
     Ignore,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Heard {
-    at: Millis,
-    key: PublicKey,
-    is_stranger: bool,
-    protocol: Protocol,
+/// A ring or a message that counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Knock {
+    /// When.
+    pub at: Millis,
+    /// Whose.
+    pub key: PublicKey,
+    /// It was a stranger's.
+    pub is_stranger: bool,
+    /// In which dialect.
+    pub protocol: Protocol,
 }
 
-/// Counts the rings of the last hour. Bounded: what exceeds a limit is not counted.
+/// Counts what came within the last hour. Bounded: what exceeds a limit is not counted.
 #[derive(Debug, Default)]
 pub struct Door {
     policy: StrangerPolicy,
-    heard: VecDeque<Heard>,
+    heard: VecDeque<Knock>,
+    new: Vec<Knock>,
+    digest: Digest,
+    /// The digest differs from what was persisted.
+    is_digest_new: bool,
 }
 
 impl Door {
@@ -61,8 +76,56 @@ impl Door {
         self.policy = policy;
     }
 
+    /// What counted within the last hour, the oldest first, as it was persisted.
+    pub fn restore(&mut self, heard: impl IntoIterator<Item = Knock>) {
+        self.heard = heard.into_iter().collect();
+        self.new.clear();
+    }
+
+    /// What has counted since this was asked last: to be persisted.
+    pub fn take_new(&mut self) -> Vec<Knock> {
+        std::mem::take(&mut self.new)
+    }
+
+    /// What the owner is still to be told, as it was persisted.
+    pub fn restore_digest(&mut self, digest: Digest) {
+        (self.digest, self.is_digest_new) = (digest, false);
+    }
+
+    /// What the owner is still to be told, if it is to be persisted.
+    pub fn take_changed_digest(&mut self) -> Option<&Digest> {
+        std::mem::take(&mut self.is_digest_new).then_some(&self.digest)
+    }
+
+    /// What the owner is to be told now: how much, and since when.
+    pub fn take_digest(&mut self, now: Millis) -> Option<(Counts, Millis)> {
+        let taken = self.digest.take(now);
+        self.is_digest_new |= taken.is_some();
+        taken
+    }
+
+    /// When [`Self::take_digest`] has something.
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        self.digest.poll_timeout()
+    }
+
+    fn note(&mut self, what: Turned, now: Millis) {
+        self.digest.note(what, now);
+        self.is_digest_new = true;
+    }
+
     /// A ring of this key.
     pub fn admit(&mut self, key: &PublicKey, tier: Tier, protocol: Protocol, now: Millis) -> Admission {
+        let admission = self.count(key, tier, protocol, now);
+        match admission {
+            Admission::Queue => self.note(Turned::CallWaits, now),
+            Admission::Ignore => self.note(Turned::CallDropped, now),
+            Admission::Ring | Admission::TurnAway => {}
+        }
+        admission
+    }
+
+    fn count(&mut self, key: &PublicKey, tier: Tier, protocol: Protocol, now: Millis) -> Admission {
         while self.heard.front().is_some_and(|heard| now.since(heard.at) >= WINDOW) {
             self.heard.pop_front();
         }
@@ -80,7 +143,9 @@ impl Door {
         };
         let is_stranger = tier == Tier::Stranger;
         if within {
-            self.heard.push_back(Heard { at: now, key: *key, is_stranger, protocol });
+            let knock = Knock { at: now, key: *key, is_stranger, protocol };
+            self.heard.push_back(knock);
+            self.new.push(knock);
         }
         match (self.policy, within) {
             (_, true) if !is_stranger => Admission::Ring,
@@ -91,6 +156,40 @@ impl Door {
             (StrangerPolicy::Reject, false) => Admission::Ignore,
         }
     }
+
+    /// A message of this key, outside of any call. Nothing is answered to it, so there is no turning away.
+    pub fn admit_mail(&mut self, key: &PublicKey, tier: Tier, now: Millis) -> Admission {
+        if tier != Tier::Stranger {
+            return Admission::Ring;
+        }
+        match self.count(key, tier, Protocol::V2, now) {
+            Admission::Ring => Admission::Ring,
+            Admission::Queue => {
+                self.note(Turned::MailWaits, now);
+                Admission::Queue
+            }
+            // As the user wants it.
+            Admission::TurnAway => Admission::Ignore,
+            Admission::Ignore => {
+                self.note(Turned::MailDropped, now);
+                Admission::Ignore
+            }
+        }
+    }
+}
+
+/// Who makes room in a queue that is too long: of those who wait, the oldest first, the place of the one that goes. A flood
+/// of strangers pushes out strangers, and one key that rings without end itself.
+pub fn makes_room(waiting: &[(PublicKey, Tier)]) -> Option<usize> {
+    let mut of_key: BTreeMap<&PublicKey, usize> = BTreeMap::new();
+    for (key, _) in waiting {
+        *of_key.entry(key).or_default() += 1;
+    }
+    let rank = |place: &usize| {
+        let (key, tier) = &waiting[*place];
+        (*tier == Tier::Stranger, of_key.get(key), std::cmp::Reverse(*place))
+    };
+    (0..waiting.len()).max_by_key(rank)
 }
 
 #[cfg(test)]
@@ -116,6 +215,43 @@ mod tests {
         assert_eq!(rings(&mut door, 0..10_000, Tier::Stranger, Protocol::V2), STRANGERS);
         assert_eq!(rings(&mut door, std::iter::repeat_n(1, 100), Tier::Contact, Protocol::V2), 100);
         assert!(door.heard.len() <= STRANGERS, "a flood costs no memory");
+    }
+
+    #[test]
+    fn a_restart_gives_nobody_a_new_allowance() {
+        let mut door = Door::default();
+        rings(&mut door, 0..100, Tier::Stranger, Protocol::V2);
+        let kept = door.take_new();
+        assert_eq!(kept.len(), STRANGERS);
+        assert!(door.take_new().is_empty());
+        let mut door = Door::default();
+        door.restore(kept);
+        assert_eq!(rings(&mut door, 200..300, Tier::Stranger, Protocol::V2), 0);
+        assert_eq!(door.admit(&key(1), Tier::Stranger, Protocol::V2, NOW + WINDOW), Admission::Ring);
+    }
+
+    #[test]
+    fn mail_of_strangers_counts_with_their_rings_and_that_of_others_is_always_let_in() {
+        let mut door = Door::default();
+        assert_eq!(rings(&mut door, std::iter::repeat_n(1, 2), Tier::Stranger, Protocol::V2), 2);
+        assert_eq!(door.admit_mail(&key(1), Tier::Stranger, NOW), Admission::Ring);
+        assert_eq!(door.admit_mail(&key(1), Tier::Stranger, NOW), Admission::Queue);
+        for tier in [Tier::Known, Tier::Contact] {
+            assert!((0..1_000).all(|_| door.admit_mail(&key(2), tier, NOW) == Admission::Ring));
+        }
+        door.set_policy(StrangerPolicy::Reject);
+        assert_eq!(door.admit_mail(&key(3), Tier::Stranger, NOW), Admission::Ignore);
+    }
+
+    #[test]
+    fn who_has_the_most_in_the_queue_makes_room_and_known_peers_last() {
+        let stranger = |number| (key(number), Tier::Stranger);
+        let known = |number| (key(number), Tier::Known);
+        assert_eq!(makes_room(&[]), None);
+        assert_eq!(makes_room(&[stranger(1), stranger(2), stranger(3)]), Some(0), "the oldest");
+        assert_eq!(makes_room(&[stranger(1), stranger(2), stranger(2)]), Some(1), "the one with the most");
+        assert_eq!(makes_room(&[known(1), known(1), known(1), stranger(2)]), Some(3), "no known peer");
+        assert_eq!(makes_room(&[known(1), known(2), known(2)]), Some(1));
     }
 
     #[test]

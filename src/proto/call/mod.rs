@@ -15,7 +15,7 @@
 //!                                     └─ reject ────────────────────────► ended: rejected
 //! ```
 //!
-//! Who is let in at all, and who waits, is `door`.
+//! Who is let in at all, and who waits, is `door`; what the owner hears of the others, `digest`.
 //!
 //! Invariants, kept by the property tests:
 //! * An ended call stays ended, and its reason with it.
@@ -25,6 +25,7 @@
 //!   most, and then shown as a gap. What a peer said in a connected call is kept even if it arrives after the end.
 //! * Everything to be persisted comes out before the transmission or the event that depends on it.
 
+mod digest;
 mod door;
 mod machine;
 mod signals;
@@ -34,7 +35,8 @@ mod tests;
 
 use std::time::Duration;
 
-pub use door::{Door, QUEUE_LIMIT};
+pub use digest::{Counts, Digest, Turned};
+pub use door::{Admission, Door, Knock, QUEUE_LIMIT, WINDOW, makes_room};
 pub use machine::{Call, Ended, Machine, Refused};
 pub use signals::{Line, Signalled, Standing};
 pub use switchboard::{Limits, Myself, Place, Switchboard};

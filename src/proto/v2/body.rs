@@ -14,9 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::{BODY_LIMIT, CONTROL, Entry, FIRST_FILE, Kind, TEXT};
 use super::{Malformed, cbor};
-use crate::proto::Hex;
-#[cfg(test)]
-use crate::proto::MessageId;
+use crate::proto::{Hex, MessageId};
 
 /// Most bytes of a text: 1 MiB. Longer ones are files.
 pub const TEXT_LIMIT: usize = 1 << 20;
@@ -72,6 +70,12 @@ pub enum Content {
         /// At most [`CHUNK_LIMIT`] of them.
         bytes: Vec<u8>,
     },
+}
+
+/// The id of the answer to an escalation, or the escalation that an answer names: every bit of the one is turned in the
+/// other. So an answer names its question, and there is one answer to a question at most.
+pub fn answer_to(message: &MessageId) -> MessageId {
+    Hex(message.0.map(|byte| !byte))
 }
 
 impl Content {

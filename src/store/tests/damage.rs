@@ -17,6 +17,7 @@ fn ticket() -> StoredTicket {
         at: NOW,
         expires_at: NOW,
         taken: false,
+        message: None,
     }
 }
 

@@ -23,7 +23,14 @@ Result = TypeVar("Result")
 PEER_KEY = "ab" * 32
 AT = "2026-01-02T03:04:05.678Z"
 
-PEER: Json = {"id": "bob", "name": "Bob", "pubkey": PEER_KEY, "npub": "npub1bob", "tier": "known"}
+PEER: Json = {
+    "id": "bob",
+    "name": "Bob",
+    "pubkey": PEER_KEY,
+    "npub": "npub1bob",
+    "tier": "known",
+    "looks_like": None,
+}
 
 
 def call(id: str = "00000000000000c1", **changes: Any) -> Json:
@@ -70,6 +77,7 @@ def message(text: str = "hello", *, id: int = 1, **changes: Any) -> Json:
         "at": AT,
         "state": "received",
         "reason": None,
+        "answers": None,
         **changes,
     }
 
@@ -101,6 +109,7 @@ def ticket(**changes: Any) -> Json:
         "answer": None,
         "channels": [],
         "at": AT,
+        "message": None,
         **changes,
     }
 

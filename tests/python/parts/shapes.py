@@ -72,6 +72,7 @@ PEER = {
     "pubkey": key,
     "npub": npub,
     "tier": {"contact", "known", "stranger"},
+    "looks_like": (str, None),
 }
 CALL = {
     "call": str,
@@ -101,6 +102,7 @@ MESSAGE = {
     "at": time,
     "state": {"queued", "relayed", "delivered", "read", "failed", "received"},
     "reason": (str, None),
+    "answers": (str, None),
 }
 TRANSCRIPT = {
     "call": str,
@@ -115,7 +117,15 @@ TRANSCRIPT = {
 }
 RELAY_AUTH = {"none", "required", "done", "failed"}
 STATUS = {
-    "agent": {"id": str, "name": str, "pubkey": key, "npub": npub, "capabilities": [str], "home": str},
+    "agent": {
+        "id": str,
+        "name": str,
+        "pubkey": key,
+        "npub": npub,
+        "capabilities": [str],
+        "home": str,
+        "fingerprint": str,
+    },
     "daemon": {
         "version": str,
         "pid": int,
@@ -144,6 +154,10 @@ STATUS = {
     "unread": int,
     "outbox": {"queued": int, "failed": int},
     "owner": [{"channel": str, "ok": bool, "error": (str, None)}],
+    "door": {
+        "strangers": {"ring", "queue", "reject"},
+        "auto_accept": ({"contact", "known", "stranger"}, None),
+    },
 }
 LIST = {
     "agents": [
@@ -158,6 +172,7 @@ LIST = {
             "contact": (str, None),
             "pinned": bool,
             "duplicate_id": bool,
+            "looks_like": (str, None),
         }
     ]
 }
@@ -170,9 +185,17 @@ TICKET = {
     "answer": (str, None),
     "channels": [{"channel": str, "ok": bool, "error": (str, None)}],
     "at": time,
+    "message": (str, None),
 }
 END = {"call": CALL, "already": bool, "transcript": TRANSCRIPT}
-INBOX = {"ringing": [CALL], "unread": [MESSAGE], "missed": [CALL], "answers": [TICKET], "queue": [CALL]}
+INBOX = {
+    "ringing": [CALL],
+    "unread": [MESSAGE],
+    "missed": [CALL],
+    "answers": [TICKET],
+    "queue": [CALL],
+    "mail": [MESSAGE],
+}
 MESSAGES = {"cursor": int, "messages": [MESSAGE]}
 CALLS = {"calls": [CALL]}
 CALL_EVENT = {"cursor": int, "kind": str, "at": time, "call": str, "call_state": CALL}
@@ -189,6 +212,9 @@ CONTACTS = {
             "allow_legacy": bool,
             "relays": [str],
             "reachable": (bool, None),
+            "fingerprint": str,
+            "verified": bool,
+            "claimed_by": [key],
         }
     ]
 }

@@ -1,0 +1,193 @@
+//! Strangers, and names that are claimed: what is kept of the door, mail that waits, keys that are not who they say.
+//!
+//! A stranger's mail that is not let in waits in a queue of its own, as short as that of calls; who is named, or whose
+//! call is taken, or whom we write to, is let in with all that waits.
+//!
+//! A key that claims an agent id which is pinned to another key is **blocked** from that moment on: nothing of it is
+//! heard, and `contact.key-changed` tells it, once an hour for an agent id. Two ways lead past it: a statement that the
+//! old key has signed (`rotation`), and a person who verifies the key (`contacts verify`).
+
+use super::core::Core;
+use super::effects::Effect;
+use super::files;
+use super::outputs::event;
+use crate::api::{self, KeyChanged, Time};
+use crate::owner::Notice;
+use crate::proto::call::{Admission, Content, Digest, Entry, QUEUE_LIMIT, WINDOW, makes_room};
+use crate::proto::{EventKind, MessageKind, MessageState, Millis, PublicKey, Sender, Tier, safe_file_name};
+use crate::store::{self, NewEvent, WaitingMail};
+
+impl Core {
+    // ---- the door ----
+
+    /// Reads back what counted at the door, and what the owner is still to be told.
+    pub(super) fn restore_door(&mut self) -> Result<(), store::Error> {
+        let heard = self.store.knocks(self.wall() - WINDOW)?;
+        let digest = self.store.digest()?.and_then(|json| serde_json::from_str::<Digest>(&json).ok());
+        let door = self.board.door();
+        door.restore(heard);
+        door.restore_digest(digest.unwrap_or_default());
+        Ok(())
+    }
+
+    /// Persists what counted, and tells the owner what is due.
+    pub(super) fn tick_door(&mut self, now: Millis) -> Result<(), store::Error> {
+        for knock in self.board.door().take_new() {
+            self.store.add_knock(&knock)?;
+        }
+        if let Some((counts, since)) = self.board.door().take_digest(now) {
+            let work = self.asked_work();
+            let told = api::Strangers {
+                since: Time(since),
+                calls_waiting: counts.calls_waiting,
+                calls_dropped: counts.calls_dropped,
+                mail_waiting: counts.mail_waiting,
+                mail_dropped: counts.mail_dropped,
+                work,
+            };
+            tracing::info!(?counts, work, "strangers beyond their limits");
+            let detail = serde_json::to_string(&told).ok();
+            self.tell(NewEvent { detail, ..event(EventKind::StrangersDigest, None, now) })?;
+            if !self.owner.is_empty() {
+                let notice = Notice { agent: self.me.agent_id.clone(), strangers: told };
+                self.effects.push(Effect::NotifyOwner(notice));
+            }
+        }
+        if let Some(digest) = self.board.door().take_changed_digest() {
+            let json = serde_json::to_string(digest).unwrap_or_default();
+            self.store.save_digest(&json)?;
+        }
+        Ok(())
+    }
+
+    /// The queue of calls has a bound.
+    pub(super) fn trim_queue(&mut self) -> Result<(), store::Error> {
+        if !std::mem::take(&mut self.queue_grew) {
+            return Ok(());
+        }
+        let mut waiting = self.store.queued_keys()?;
+        let mut ranks: Vec<_> = waiting.iter().map(|(_, peer)| (*peer, self.book.tier(peer))).collect();
+        while waiting.len() > QUEUE_LIMIT
+            && let Some(place) = makes_room(&ranks)
+        {
+            ranks.remove(place);
+            let (call, _) = waiting.remove(place);
+            tracing::debug!(%call, "the queue of calls is full; this one goes");
+            self.board.forget(&call);
+            self.store.delete_call(&call)?;
+        }
+        Ok(())
+    }
+
+    // ---- mail ----
+
+    /// Mail that belongs to no call of ours: shown, or put into the queue, or dropped, by who wrote it.
+    pub(super) fn take_mail(
+        &mut self,
+        from: &PublicKey,
+        entry: Entry,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        // Whom we have written to may answer.
+        let tier = match self.book.tier(from) {
+            Tier::Stranger if self.store.count_mail_to(from)? > 0 => Tier::Known,
+            tier => tier,
+        };
+        match self.board.door().admit_mail(from, tier, now) {
+            Admission::Ring => self.keep(None, from, entry, true, now).map(drop),
+            Admission::Queue => self.queue_mail(from, entry),
+            Admission::TurnAway | Admission::Ignore => {
+                tracing::debug!(message = %entry.id, "a stranger's mail is not wanted");
+                Ok(())
+            }
+        }
+    }
+
+    fn queue_mail(&mut self, from: &PublicKey, entry: Entry) -> Result<(), store::Error> {
+        let (text, file) = match entry.content {
+            Content::Text(text) | Content::Escalation(text) | Content::OwnerSaid(text) => (text, None),
+            Content::File { name, mime, bytes } => (bytes, Some((name, mime))),
+        };
+        let mail = WaitingMail { message: entry.id, peer: *from, text, file, at: entry.at, seq: entry.seq };
+        if !self.store.hold_mail(&mail)? {
+            return Ok(());
+        }
+        let mut waiting = self.store.waiting_mail()?;
+        let mut ranks: Vec<_> = waiting.iter().map(|mail| (mail.peer, self.book.tier(&mail.peer))).collect();
+        while waiting.len() > QUEUE_LIMIT
+            && let Some(place) = makes_room(&ranks)
+        {
+            ranks.remove(place);
+            let gone = waiting.remove(place);
+            tracing::debug!(message = %gone.message, "the queue of mail is full; this one goes");
+            self.store.drop_mail(&gone.peer, &gone.message)?;
+        }
+        Ok(())
+    }
+
+    /// Somebody is let in: what waits of theirs is shown.
+    pub(super) fn let_mail_in(&mut self, from: &PublicKey, now: Millis) -> Result<(), store::Error> {
+        for WaitingMail { message, text, file, at, seq, .. } in self.store.take_mail_of(from)? {
+            let content = match file {
+                Some((name, mime)) => Content::File { name, mime, bytes: text },
+                None => Content::Text(text),
+            };
+            self.keep(None, from, Entry { id: message, seq, at, content }, true, now)?;
+        }
+        Ok(())
+    }
+
+    /// The mail that waits, as `inbox` shows it: a file is not on the disk before somebody lets it in.
+    pub(super) fn waiting_mail_views(&self) -> Result<Vec<api::Message>, store::Error> {
+        let view = |mail: WaitingMail| {
+            let WaitingMail { message, peer, text, file, at, .. } = mail;
+            let file = file.map(|(name, mime)| {
+                let bytes = files::decode(&text).unwrap_or_default();
+                let (size, sha256) = (bytes.len() as u64, files::sha256(&bytes));
+                api::File { name: safe_file_name(&name), size, mime, sha256, path: None }
+            });
+            api::Message {
+                message,
+                call: None,
+                from: Sender::Peer,
+                peer,
+                tier: self.book.tier(&peer),
+                kind: if file.is_some() { MessageKind::File } else { MessageKind::Text },
+                text: file.as_ref().map_or(text, |file| file.name.clone()),
+                file,
+                at: Time(at),
+                state: MessageState::Received,
+                reason: None,
+                answers: None,
+            }
+        };
+        Ok(self.store.waiting_mail()?.into_iter().map(view).collect())
+    }
+
+    // ---- claims ----
+
+    /// A key says that it is this agent. Whether that name is another's: then the key is blocked, and it is told.
+    pub(super) fn is_false_claim(
+        &mut self,
+        agent_id: &str,
+        by: &PublicKey,
+        now: Millis,
+    ) -> Result<bool, store::Error> {
+        let Some(claim) = self.book.claim(&mut self.store, agent_id, by, now)? else { return Ok(false) };
+        if claim.is_to_be_told {
+            tracing::warn!(agent_id, "another key claims a pinned agent id, and is blocked");
+            let changed = KeyChanged {
+                agent_id: agent_id.to_owned(),
+                pinned: claim.pinned,
+                claimed_by: *by,
+                followed: false,
+            };
+            let told = event(EventKind::ContactKeyChanged, None, now);
+            self.tell(NewEvent { detail: serde_json::to_string(&changed).ok(), ..told })?;
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests;
