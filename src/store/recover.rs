@@ -321,7 +321,7 @@ mod tests {
         }
         let mut bytes = fs::read(&killed).unwrap();
         let middle = bytes.len() / 2 / 4_096 * 4_096;
-        bytes[middle..middle + 4_096].fill(0xa5);
+        bytes[middle..middle + 10 * 4_096].fill(0xa5);
         fs::write(&killed, &bytes).unwrap();
         let log = fs::read(with_suffix(&killed, "-wal")).unwrap();
         assert!(!log.is_empty());
