@@ -495,7 +495,12 @@ impl Core {
             store::Error::Io { .. } => self.store.reopen(),
             _ => Ok(()),
         };
-        if let Err(error) = reopened.and_then(|()| self.restore()) {
+        // As long as the disk takes nothing, the connection from before knows what was committed: without that, memory
+        // would go on with what was lost, and acknowledge it.
+        if let Err(error) = reopened {
+            tracing::warn!(%error, "the database cannot be opened anew");
+        }
+        if let Err(error) = self.restore() {
             tracing::error!(%error, "the database cannot be read back");
         }
         // Relays are not listened to for a moment, and then asked again from the cursors, which have not moved.
