@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         Status,
         Transcript,
     )
+    from .serving import Conversation, Heard, serve
 
 __all__ = [
     "Agent",
@@ -70,12 +71,14 @@ __all__ = [
     "CallTimeout",
     "Connected",
     "Contact",
+    "Conversation",
     "Decision",
     "Ended",
     "Escalation",
     "Event",
     "Failed",
     "File",
+    "Heard",
     "Inbox",
     "IncomingCall",
     "IncomingCalls",
@@ -96,6 +99,7 @@ __all__ = [
     "Transcript",
     "Unavailable",
     "__version__",
+    "serve",
 ]
 
 _MODULES = {
@@ -149,6 +153,7 @@ _MODULES = {
         "Status",
         "Transcript",
     ),
+    "serving": ("Conversation", "Heard", "serve"),
 }
 
 
