@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import re
 import sys
 import typing
 import unicodedata
@@ -103,8 +104,8 @@ def test_each_argument_and_result_is_described(tmp_path: Path) -> None:
     for tool in Agent(home=tmp_path).tools():
         words = inspect.getdoc(tool) or ""
         _, _, described = words.partition("Args:\n")
-        for name in inspect.signature(tool).parameters:
-            assert f"    {name}: " in described, (tool.__name__, name)
+        for name, parameter in inspect.signature(tool).parameters.items():
+            assert re.search(rf"^    {name} \({parameter.annotation.__name__}\): .{{10,}}\.$", described, re.MULTILINE)
         assert "Returns:\n    JSON" in words
         assert len(words) < 1000, "frameworks send this with every request"
 
