@@ -10,6 +10,8 @@ character escaped that hides, reorders or controls. An error is a result too, `{
 model reads it, and learns what to do next.
 """
 
+import inspect
+import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from ._session import Session
     from .agent import Agent
 
-__all__ = ["Tool", "Tools", "WaitingRoom", "functions"]
+__all__ = ["Tool", "Tools", "WaitingRoom", "described", "functions"]
 
 Tool: TypeAlias = Callable[..., Coroutine[Any, Any, str]]
 Tools: TypeAlias = list[Tool]
@@ -169,6 +171,15 @@ def functions(me: "Agent", room: "WaitingRoom", *, files: Path | None = None) ->
         return await _told(_end(me, call))
 
     return [p2p_list_agents, p2p_call, p2p_wait, p2p_answer, p2p_send, p2p_send_file, p2p_escalate, p2p_end]
+
+
+_ARGUMENT = re.compile(r"^ +(\w+) \(\w+\): (.+)$", re.MULTILINE)
+
+
+def described(tool: Callable[..., Any]) -> tuple[str, dict[str, str]]:
+    """What a tool does, and what each of its arguments means, for frameworks that read no docstring."""
+    words, _, arguments = (tool.__doc__ or "").partition("Args:\n")
+    return inspect.cleandoc(words), dict(_ARGUMENT.findall(arguments))
 
 
 async def _told(work: Awaitable[dict[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any
 
@@ -81,14 +82,22 @@ async def scene() -> AsyncIterator[Scene]:
         yield Scene(alice, bob)
 
 
-def check_schemas(schemas: Mapping[str, Mapping[str, Any]]) -> None:
-    """The model is told of every tool, and what each argument means."""
+def check_schemas(schemas: Mapping[str, Mapping[str, Any]], descriptions: Mapping[str, str] | None = None) -> None:
+    """The model is told of every tool, and what each argument means.
+
+    Args:
+        schemas: The JSON schema of the arguments of each tool.
+        descriptions: That of each tool, for frameworks that hand the docstring on whole.
+    """
     assert set(schemas) == set(ARGUMENTS)
     for name, schema in schemas.items():
         properties = schema["properties"]
         assert set(properties) == ARGUMENTS[name]
         for argument, member in properties.items():
-            assert len(member.get("description", "")) > 10, (name, argument, member)
             kind = "number" if argument == "timeout_s" else "string"
             assert kind in str(member.get("type") or member.get("anyOf")).lower(), (name, argument, member)
+            if descriptions is None:
+                assert len(member.get("description", "")) > 10, (name, argument, member)
+            else:
+                assert re.search(rf"^\s*{argument} \(\w+\): .{{10,}}$", descriptions[name], re.MULTILINE)
     assert set(schemas["p2p_call"].get("required", ())) >= {"agent", "topic"}
