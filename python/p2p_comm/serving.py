@@ -167,6 +167,7 @@ async def serve(
 
 FRAMEWORKS = {
     "agent_framework": "agent_framework",
+    "ag2": "ag2",
     "agents": "openai_agents",
     "autogen_agentchat": "autogen",
     "crewai": "crewai",
