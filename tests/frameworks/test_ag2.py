@@ -7,8 +7,8 @@ import json
 from ag2 import Agent
 from ag2.events import ToolCallEvent
 from ag2.testing import TestConfig, TrackingConfig
-from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas
 
+from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas
 from p2p_comm.integrations import ag2
 
 

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent_framework import Agent, BaseChatClient, ChatResponse, Content, FunctionInvocationLayer, Message
-from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas
 
+from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas
 from p2p_comm.integrations import agent_framework
 
 
 class Scripted(FunctionInvocationLayer, BaseChatClient):
+    """A model that is a list of what it says, and keeps what it was asked."""
+
     def __init__(self, *steps: Any) -> None:
         super().__init__()
         self.steps = list(steps)

@@ -9,15 +9,18 @@ from typing import Any
 
 os.environ.update(OTEL_SDK_DISABLED="true", CREWAI_DISABLE_TELEMETRY="true", CREWAI_TRACING_ENABLED="false")
 
-from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas  # noqa: E402
-from crewai import Agent, BaseLLM, Crew, Task  # noqa: E402
+from crewai import Agent, BaseLLM, Crew, Task
+from pydantic import Field
 
-from p2p_comm.integrations import crewai  # noqa: E402
+from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas
+from p2p_comm.integrations import crewai
 
 
 class Scripted(BaseLLM):
-    steps: list[Any] = []
-    read: list[str] = []
+    """A model that is a list of what it says, and keeps what it was asked."""
+
+    steps: list[Any] = Field(default_factory=list)
+    read: list[str] = Field(default_factory=list)
 
     def call(self, messages: Any, tools: Any = None, callbacks: Any = None, **_: Any) -> Any:
         self.read.append(str(messages))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas
 from langchain.agents import create_agent
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, ToolMessage
@@ -14,6 +13,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
+from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas
 from p2p_comm.integrations import langchain
 
 
@@ -25,9 +25,7 @@ class Scripted(GenericFakeChatModel):
 
 
 def scripted() -> Scripted:
-    calls = [
-        AIMessage("", tool_calls=[{"name": name, "args": arguments, "id": name}]) for name, arguments in SCRIPT
-    ]
+    calls = [AIMessage("", tool_calls=[{"name": name, "args": arguments, "id": name}]) for name, arguments in SCRIPT]
     return Scripted(messages=iter([*calls, AIMessage(DONE)]))
 
 

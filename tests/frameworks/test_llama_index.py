@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ToolCallBlock
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 from llama_index.core.tools import FunctionTool
 
+from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas
 from p2p_comm.integrations import llama_index
 
 

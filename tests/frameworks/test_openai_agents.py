@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from agents import Agent, Runner, set_tracing_disabled
 from agents.testing import ScriptedModel, assistant_message, function_call
-from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas
 
+from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas
 from p2p_comm.integrations import openai_agents
 
 set_tracing_disabled(True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
+from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas
 from p2p_comm.integrations import pydantic_ai
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas
 from smolagents import ChatMessage, CodeAgent, MessageRole, Model, ToolCallingAgent
 from smolagents.models import ChatMessageToolCall, ChatMessageToolCallFunction, get_tool_json_schema
 
+from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas
 from p2p_comm.integrations import smolagents
 
 
 class Scripted(Model):
-    def __init__(self, *steps: "str | tuple[str, dict[str, Any]]") -> None:
+    """A model that is a list of what it says, and keeps what it was asked."""
+
+    def __init__(self, *steps: str | tuple[str, dict[str, Any]]) -> None:
         super().__init__(model_id="scripted")
         self.steps = list(steps)
         self.read: list[str] = []

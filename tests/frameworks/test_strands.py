@@ -6,14 +6,16 @@ import json
 from collections.abc import AsyncIterable
 from typing import Any
 
-from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas
 from strands import Agent
 from strands.models.model import Model
 
+from conftest import ANSWER, DONE, SCRIPT, Scene, check_schemas
 from p2p_comm.integrations import strands
 
 
 class Scripted(Model):
+    """A model that is a list of what it says, and keeps what it was asked."""
+
     def __init__(self, *steps: Any) -> None:
         self.steps = list(steps)
         self.lengths: list[int] = []

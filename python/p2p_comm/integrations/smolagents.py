@@ -12,7 +12,7 @@ from ..serving import Conversation, Handler, Heard
 from ..tools import described
 
 
-class P2PTool(Tool):  # type: ignore[misc]
+class P2PTool(Tool):
     """A tool made of a function, without reading its source."""
 
     skip_forward_signature_validation = True

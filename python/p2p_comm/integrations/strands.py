@@ -4,15 +4,29 @@ import asyncio
 from typing import Any
 
 from strands import Agent as StrandsAgent
-from strands import tool as strands_tool
+from strands.tools.tools import PythonAgentTool
+from strands.types.tools import ToolResult, ToolSpec, ToolUse
 
 from ..agent import Agent
 from ..serving import Conversation, Handler, Heard
+from ..tools import Tool, described
+from ._schema import arguments
 
 
-def tools(agent: Agent) -> list[Any]:
-    """The tools of an agent."""
-    return [strands_tool(tool) for tool in agent.tools()]
+def tools(agent: Agent) -> list[PythonAgentTool]:
+    """The tools of an agent. Not by the decorator `tool`, to which an argument `agent` is one that no model sees."""
+    return [_tool(tool) for tool in agent.tools()]
+
+
+def _tool(function: Tool) -> PythonAgentTool:
+    model, name = arguments(function), function.__name__
+
+    async def use(tool_use: ToolUse, **_: Any) -> ToolResult:
+        text = await function(**model.model_validate(tool_use["input"]).model_dump())
+        return {"toolUseId": tool_use["toolUseId"], "status": "success", "content": [{"text": text}]}
+
+    spec = ToolSpec(name=name, description=described(function)[0], inputSchema={"json": model.model_json_schema()})
+    return PythonAgentTool(name, spec, use)
 
 
 def handler(agent: StrandsAgent) -> Handler:
