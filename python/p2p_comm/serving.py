@@ -142,7 +142,8 @@ async def serve(
 
     Args:
         answerer: An `async def answer(heard: Heard, conversation: Conversation) -> str | None`, or an agent of a
-            framework that `p2p_comm.integrations` knows.
+            framework that `p2p_comm.integrations` knows, or a function without arguments that makes one of them for
+            each call. An agent has a history for each call, and whatever else it keeps is shared by all callers.
         on: The agent whose calls are answered; started.
         accept: Whose calls are taken: `contact`, `known` (and contacts) or `anyone`. Others are declined with words.
         concurrency: So many calls at once; whoever calls then is told to call later.
@@ -160,9 +161,7 @@ async def serve(
     for name, value in {"concurrency": concurrency, "timeout": timeout, "silence": silence, "turns": turns}.items():
         if value <= 0:
             raise ValueError(f"{name} must be positive: {value!r}")
-    service = _Service(handler_of(answerer), on, accept)
-    service.concurrency, service.timeout, service.silence, service.turns = concurrency, timeout, silence, turns
-    await service.run()
+    await _Service(handlers_of(answerer), on, accept, _Limits(concurrency, timeout, silence, turns)).run()
 
 
 FRAMEWORKS = {
@@ -181,36 +180,71 @@ FRAMEWORKS = {
 """The module of `p2p_comm.integrations` for the classes of a framework's package."""
 
 
+def handlers_of(answerer: Any) -> Callable[[], Handler]:
+    """Makes the handler of each call for what `serve` was given.
+
+    Raises:
+        TypeError: It answers nothing.
+    """
+    if _integration(answerer) is None and not _is_async(answerer) and _takes(answerer, 0):
+        return lambda: handler_of(answerer())
+    handler = handler_of(answerer)
+    return lambda: handler
+
+
 def handler_of(answerer: Any) -> Handler:
     """The handler that an object stands for.
 
     Raises:
         TypeError: It stands for none.
     """
-    for cls in type(answerer).__mro__:
-        for package, integration in FRAMEWORKS.items():
-            if f"{cls.__module__}.".startswith(f"{package}."):
-                made: Handler = import_module(f".integrations.{integration}", __package__).handler(answerer)
-                return made
-    if callable(answerer) and any(map(inspect.iscoroutinefunction, (answerer, type(answerer).__call__))):
+    if (integration := _integration(answerer)) is not None:
+        made: Handler = import_module(f".integrations.{integration}", __package__).handler(answerer)
+        return made
+    if _is_async(answerer) and _takes(answerer, 2):
         handler: Handler = answerer
         return handler
     raise TypeError(
         f"{answerer!r} answers nothing: give an `async def answer(heard, conversation)`, "
-        "or an agent of a framework in p2p_comm.integrations"
+        "an agent of a framework in p2p_comm.integrations, or a function without arguments that makes one of them"
     )
 
 
-class _Service:
-    """One `serve`."""
+def _is_async(answerer: Any) -> bool:
+    return callable(answerer) and any(map(inspect.iscoroutinefunction, (answerer, type(answerer).__call__)))
+
+
+def _takes(answerer: Any, arguments: int) -> bool:
+    try:
+        inspect.signature(answerer).bind(*[None] * arguments)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _integration(answerer: Any) -> str | None:
+    for cls in type(answerer).__mro__:
+        for package, integration in FRAMEWORKS.items():
+            if f"{cls.__module__}.".startswith(f"{package}."):
+                return integration
+    return None
+
+
+class _Limits(NamedTuple):
+    """See the arguments of `serve`."""
 
     concurrency: int
     timeout: float
     silence: float
     turns: int
 
-    def __init__(self, handler: Handler, agent: Agent, accept: Accept) -> None:
-        self._handler = handler
+
+class _Service:
+    """One `serve`."""
+
+    def __init__(self, handlers: Callable[[], Handler], agent: Agent, accept: Accept, limits: _Limits) -> None:
+        self._handlers = handlers
+        self._limits = limits
         self._agent = agent
         self._tiers = {"contact": ("contact",), "known": ("contact", "known")}.get(accept)
         self._talks: dict[str, asyncio.Task[None]] = {}
@@ -249,7 +283,7 @@ class _Service:
             logger.info("call %s could not be answered: %s", info.call, error.kind)
 
     async def _answer(self, info: CallInfo, trusted: bool) -> None:
-        if trusted and len(self._talks) < self.concurrency:
+        if trusted and len(self._talks) < self._limits.concurrency:
             self._begin(await self._agent.answer(info.call))
             return
         await self._agent.answer(info.call, accept=False, reason=FULL if trusted else REJECTED)
@@ -262,7 +296,7 @@ class _Service:
 
     async def _talk(self, call: Call) -> None:
         try:
-            await self._converse(Conversation(call, _said(await call.transcript())))
+            await self._converse(Conversation(call, _said(await call.transcript())), self._handlers())
         except asyncio.CancelledError:
             # Whoever is cancelled must not wait.
             self._agent._session.take_back(call.id)
@@ -273,14 +307,14 @@ class _Service:
         else:
             logger.info("call %s is over", call.id)
 
-    async def _converse(self, conversation: Conversation) -> None:
+    async def _converse(self, conversation: Conversation, handler: Handler) -> None:
         call, failures, turns = conversation.call, 0, 0
         events = call.events()
         try:
-            while await asyncio.wait_for(events.peek(), self.silence):
+            while await asyncio.wait_for(events.peek(), self._limits.silence):
                 heard = _heard(events.look())
                 if heard is not None:
-                    reply = await self._reply(heard, conversation)
+                    reply = await self._reply(handler, heard, conversation)
                     turns += 1
                     failures = failures + 1 if reply is FAILED else 0
                     if reply:
@@ -290,7 +324,7 @@ class _Service:
                 events.take()
                 if failures == FAILURES_IN_A_ROW:
                     break
-                if turns == self.turns:
+                if turns == self._limits.turns:
                     await self._say(call, ENOUGH)
                     break
         except asyncio.TimeoutError:
@@ -299,10 +333,10 @@ class _Service:
             events.close()
         await call.end()
 
-    async def _reply(self, heard: Heard, conversation: Conversation) -> str | None:
+    async def _reply(self, handler: Handler, heard: Heard, conversation: Conversation) -> str | None:
         """What the handler answers; `FAILED` itself if it has failed."""
         try:
-            reply = await asyncio.wait_for(self._handler(heard, conversation), self.timeout)
+            reply = await asyncio.wait_for(handler(heard, conversation), self._limits.timeout)
             if reply is not None and not isinstance(reply, str):
                 raise TypeError(f"a handler answers with text or None, not with {type(reply).__name__}")
         except CallEnded:

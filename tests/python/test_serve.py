@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,10 @@ from p2p_comm import (
     Message,
     Unavailable,
     serve,
-    serving,
 )
 from p2p_comm.models import CallInfo, Peer
 from p2p_comm.serving import FAILED
 from p2p_comm.testing import LocalNetwork
-
-Handler = Callable[[Heard, Conversation], Awaitable[Any]]
 
 
 @pytest.fixture
@@ -44,7 +41,7 @@ async def pair(network: LocalNetwork) -> tuple[Agent, Agent]:
 
 
 @contextlib.asynccontextmanager
-async def served(agent: Agent, handler: Handler, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
+async def served(agent: Agent, handler: Any, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(serve(handler, on=agent, **{"accept": "anyone", **options}))
     try:
         yield task
@@ -297,9 +294,7 @@ async def test_what_was_not_answered_is_answered_by_the_next_life(pair: tuple[Ag
         await asyncio.Event().wait()
         return ""
 
-    service = serving._Service(stuck, bob, "anyone")
-    service.concurrency, service.timeout, service.silence, service.turns = 8, 300, 300, 100
-    running = asyncio.create_task(service.run())
+    running = asyncio.create_task(serve(stuck, on=bob, accept="anyone"))
     call = await alice.call("bob", wait=30)
     await call.send("hi")
     await asyncio.wait_for(begun.wait(), 30)
@@ -323,7 +318,11 @@ async def test_arguments_are_checked_before_anything_happens(tmp_path: Path) -> 
     for name in ("concurrency", "timeout", "silence", "turns"):
         with pytest.raises(ValueError, match=name):
             await serve(echo, on=agent, **{name: 0})  # type: ignore[arg-type]
-    for answerer in (None, "text", len, lambda heard, conversation: "text"):
+
+    async def nothing() -> str:
+        return "to nobody"
+
+    for answerer in (None, "text", len, object(), nothing, lambda heard, conversation: "text"):
         with pytest.raises(TypeError, match="answers nothing"):
             await serve(answerer, on=agent)
     with pytest.raises(Unavailable):
@@ -335,7 +334,29 @@ async def test_an_object_with_an_async_call_is_a_handler(pair: tuple[Agent, Agen
         async def __call__(self, heard: Heard, conversation: Conversation) -> str:
             return heard.text
 
-    assert serving.handler_of(instance := Echo()) is instance
+    async with served(pair[1], Echo()):
+        call = await pair[0].call("bob", wait=30)
+        await call.send("hi")
+        assert await heard(call) == "hi"
+
+
+async def test_a_function_without_arguments_makes_a_handler_for_each_call(network: LocalNetwork) -> None:
+    alice, bob, carol = await network.agents("alice", "bob", "carol")
+
+    class Counter:
+        def __init__(self) -> None:
+            self.count = 0
+
+        async def __call__(self, heard: Heard, conversation: Conversation) -> str:
+            self.count += 1
+            return str(self.count)
+
+    async with served(bob, Counter):
+        for agent in (alice, carol):
+            call = await agent.call("bob", wait=30)
+            for count in ("1", "2"):
+                await call.send("hi")
+                assert await heard(call) == count
 
 
 def test_a_prompt_cannot_be_forged_by_the_peer() -> None:

@@ -40,14 +40,21 @@ def tools(agent: "Agent | sync.Agent") -> list[Tool]:
 
 
 def handler(agent: MultiStepAgent) -> Handler:
-    """Answers with an agent, one call after the other: its memory is its own, and begins anew with another call."""
+    """Answers with an agent, one call after the other: its memory is its own, and changes with the call."""
     turn = asyncio.Lock()
 
     async def answer(heard: Heard, conversation: Conversation) -> str:
         async with turn:
             agent.memory.steps = conversation.memory or []
-            reply = await asyncio.to_thread(agent.run, conversation.prompt(heard), reset=False)
+            running = asyncio.ensure_future(asyncio.to_thread(agent.run, conversation.prompt(heard), reset=False))
+            try:
+                reply = str(await asyncio.shield(running))
+            except asyncio.CancelledError:
+                # A thread cannot be cancelled: the agent is nobody else's until it has stopped.
+                agent.interrupt()
+                await asyncio.wait((running,))
+                raise
             conversation.memory = agent.memory.steps
-        return str(reply)
+        return reply
 
     return answer
