@@ -8,7 +8,8 @@
         async for event in call:
             print(event)
 
-`p2p_comm.sync` has the same names without `await`, `p2p_comm.testing` a network of agents for tests.
+`agent.tools()` is the same for language models, and `serve` answers calls. `p2p_comm.sync` has the same names without
+`await`, `p2p_comm.testing` a network of agents for tests, `p2p_comm.integrations` what a framework needs.
 
 Importing this package loads nothing else: the native module and `asyncio` come with the first name that needs them.
 """

@@ -10,6 +10,7 @@ character escaped that hides, reorders or controls. An error is a result too, `{
 model reads it, and learns what to do next.
 """
 
+import contextlib
 import inspect
 import re
 import time
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ._text import compact
 from ._wire import encode
-from .errors import InvalidRequest, P2PError
+from .errors import InvalidRequest, NoSuchCall, P2PError
 
 if TYPE_CHECKING:
     from ._session import Session
@@ -38,6 +39,9 @@ LONGEST_WAIT_S = 45.0
 
 MOST_EVENTS = 20
 """Of one `p2p_wait`: more is no longer read with care."""
+
+MOST_AGENTS = 50
+"""Of one `p2p_list_agents`. Thousands may be online, and what they call themselves is theirs."""
 
 MOST_CHARACTERS = 30_000
 """Of one `p2p_wait`, and of one text in it: some ten thousand tokens, so that no peer can fill a model's context."""
@@ -184,17 +188,20 @@ def described(tool: Callable[..., Any]) -> tuple[str, dict[str, str]]:
 
 async def _told(work: Awaitable[dict[str, Any]]) -> str:
     try:
-        return compact(_without_nulls(await work))
+        result = await work
     except P2PError as error:
-        return compact({"error": {"code": error.kind, "message": error.message, "hint": error.hint}})
+        result = {"error": {"code": error.kind, "message": error.message, "hint": error.hint}}
+    return compact(_shown(result))
 
 
 async def _list(me: "Agent", capability: str) -> dict[str, Any]:
-    return {"agents": [encode(peer) for peer in await me.list(capability=capability or None)]}
+    peers = await me.list(capability=capability or None, limit=MOST_AGENTS)
+    hint = f"only the {MOST_AGENTS} seen last: name a capability" if len(peers) == MOST_AGENTS else None
+    return {"agents": [encode(peer) for peer in peers], "hint": hint}
 
 
 async def _call(me: "Agent", agent: str, topic: str) -> dict[str, Any]:
-    call = await me.call(_text(agent, "agent"), topic=_text(topic, "topic"), wait=0)
+    call = await me.call(agent, topic=topic, wait=0)
     return _described(call.info)
 
 
@@ -202,12 +209,12 @@ async def _answer(me: "Agent", decision: str, reason: str, call: str) -> dict[st
     accept = {"accept": True, "reject": False}.get(decision)
     if accept is None:
         raise InvalidRequest("invalid-value", f"no such decision: {decision!r}", 'say "accept" or "reject"')
-    answered = await me.answer(call or None, accept=accept, reason=_text(reason, "reason"))
+    answered = await me.answer(call or None, accept=accept, reason=reason)
     return _described(answered.info)
 
 
 async def _send(me: "Agent", text: str, call: str) -> dict[str, Any]:
-    return _described((await me.send(_text(text, "text"), call=call or None)).message)
+    return _described((await me.send(text, call=call or None)).message)
 
 
 async def _send_file(me: "Agent", path: str, call: str, folder: Path | None) -> dict[str, Any]:
@@ -217,12 +224,12 @@ async def _send_file(me: "Agent", path: str, call: str, folder: Path | None) -> 
 
 async def _escalate(me: "Agent", question: str, options: str) -> dict[str, Any]:
     offered = [option.strip() for option in options.split(",") if option.strip()]
-    return _described(await me.escalate(_text(question, "question"), options=offered))
+    return _described(await me.escalate(question, options=offered))
 
 
 async def _end(me: "Agent", call: str) -> dict[str, Any]:
     transcript = _described(await me.end(call=call or None))
-    # The model knows what was said; a file of 16 MiB of it is for people.
+    # The model was there.
     del transcript["messages"]
     return transcript
 
@@ -271,7 +278,7 @@ class WaitingRoom:
         deadline = time.monotonic() + seconds
         events: list[dict[str, Any]] = []
         peers: dict[str, dict[str, Any]] = {}
-        room, after = MOST_CHARACTERS, 0
+        budget, after = MOST_CHARACTERS, 0
         while len(events) < MOST_EVENTS:
             left = 0.0 if events else max(0.0, deadline - time.monotonic())
             reply = await self._session.request(
@@ -281,9 +288,9 @@ class WaitingRoom:
             if event is None:
                 break
             if self._is_news(event):
-                shown = _cut(_without_nulls(await self._with_sender(event, peers)))
-                room -= len(compact(shown))
-                if events and room < 0:
+                shown = _shown(await self._with_sender(event, peers))
+                budget -= len(compact(shown))
+                if events and budget < 0:
                     break
                 events.append(shown)
             else:
@@ -305,33 +312,27 @@ class WaitingRoom:
         message = event.get("message")
         if message is None or message["from"] != "peer":
             return event
+        sender = {"pubkey": message["peer"], "tier": message["tier"]}
         call = event.get("call")
         if call is None:
-            return {**event, "sender": {"pubkey": message["peer"], "tier": message.get("tier", "stranger")}}
+            return {**event, "sender": sender}
         if call not in peers:
-            info = await self._session.request("await-call", call=call, timeout_s=0.0)
-            peers[call] = {name: info["peer"][name] for name in ("id", "npub", "tier")}
-        return {**event, "sender": peers[call]}
+            # A call may be forgotten before its events are.
+            with contextlib.suppress(NoSuchCall):
+                info = await self._session.request("await-call", call=call, timeout_s=0.0)
+                peers[call] = {name: info["peer"][name] for name in ("id", "npub", "tier")}
+        return {**event, "sender": peers.get(call, sender)}
 
 
 def _sendable(path: str, folder: Path | None) -> Path:
     try:
-        found = Path(_text(path, "path")).expanduser().resolve()
+        found = Path(path).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise InvalidRequest("file-not-found", f"this is no path: {path!r}", "give the path of a file") from error
     if folder is not None and not found.is_relative_to(folder.expanduser().resolve()):
         hint = f"files may be sent from {folder}; your owner decides about others"
         raise InvalidRequest("not-sendable", f"{path!r} is outside of the folder for files", hint)
     return found
-
-
-def _text(value: str, name: str) -> str:
-    """A text of a model: some make half a character, which no text on the way can hold."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest("invalid-value", f"{name!r} is not Unicode text", "write it again") from None
-    return value
 
 
 def _number(value: float | str, name: str) -> float:
@@ -349,22 +350,22 @@ def _described(value: Any) -> dict[str, Any]:
     return described
 
 
-def _without_nulls(value: Any) -> Any:
+def _shown(value: Any) -> Any:
+    """A value as a model gets it: without nulls, and without texts that would fill its context."""
     if isinstance(value, dict):
-        return {name: _without_nulls(member) for name, member in value.items() if member is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
-
-
-def _cut(value: Any) -> Any:
-    """Cuts every text that would fill a model's context."""
-    if isinstance(value, dict):
-        return {name: _cut(member) for name, member in value.items()}
+        return {name: _shown(member) for name, member in value.items() if member is not None}
     if isinstance(value, list):
-        return [_cut(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    kept = value[:MOST_CHARACTERS]
+        return [_shown(item) for item in value]
+    return _cut(value) if isinstance(value, str) else value
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MOST_CHARACTERS and len(compact(text)) <= MOST_CHARACTERS:
+        return text
+    # With what is added, it is not cut again.
+    limit = MOST_CHARACTERS - 100
+    kept = text[:limit]
     # What is escaped takes up to twelve characters for one.
-    while (length := len(compact(kept))) > MOST_CHARACTERS:
-        kept = kept[: len(kept) * MOST_CHARACTERS // length]
-    return value if kept == value else f"{kept} [cut here, of {len(value)} characters]"
+    while (length := len(compact(kept))) > limit:
+        kept = kept[: len(kept) * limit // length]
+    return f"{kept} [cut here, of {len(text)} characters]"

@@ -36,4 +36,4 @@ async def test_it_answers_calls(scene: Scene) -> None:
     config = TrackingConfig(TestConfig(ANSWER, ANSWER))
     await scene.is_served_by(Agent("alice", config=config))
     assert len(config.calls) == 2
-    assert 'The agent "bob"' in str(config.mock.call_args)
+    assert "The agent «bob»" in str(config.mock.call_args)

@@ -58,4 +58,4 @@ async def test_a_second_wait_is_not_answered_from_a_cache(scene: Scene) -> None:
 async def test_it_answers_calls(scene: Scene) -> None:
     llm = Scripted(model="scripted", steps=[ANSWER, ANSWER])
     await scene.is_served_by(alice(llm))
-    assert [text.count('The agent "bob"') for text in llm.read] == [1, 2], "what was said before is remembered"
+    assert [text.count("The agent «bob»") for text in llm.read] == [1, 2], "what was said before is remembered"

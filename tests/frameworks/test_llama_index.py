@@ -27,7 +27,7 @@ def scripted(messages: Sequence[ChatMessage], **kwargs: Any) -> ChatMessage:
 
 def remembering(messages: Sequence[ChatMessage], **kwargs: Any) -> ChatMessage:
     said = [message for message in messages if message.role == MessageRole.USER]
-    assert 'The agent "bob"' in str(said[-1].content)
+    assert "The agent «bob»" in str(said[-1].content)
     kept = len([message for message in messages if message.role == MessageRole.ASSISTANT]) == len(said) - 1
     return ChatMessage(role="assistant", content=ANSWER if kept else "forgotten")
 

@@ -29,4 +29,4 @@ async def test_it_answers_calls(scene: Scene) -> None:
     await scene.is_served_by(Agent(name="alice", model=model))
     first, second = model.calls
     assert (len(first.input), len(second.input)) == (1, 3), "what was said before is remembered"
-    assert 'The agent "bob"' in str(second.input[-1])
+    assert "The agent «bob»" in str(second.input[-1])

@@ -21,7 +21,7 @@ def scripted(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
 
 def remembering(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
     said = [part for message in messages for part in message.parts if part.part_kind == "user-prompt"]
-    assert 'The agent "bob"' in str(said[-1].content)
+    assert "The agent «bob»" in str(said[-1].content)
     return ModelResponse(parts=[TextPart(ANSWER if len(said) * 2 - 1 == len(messages) else "forgotten")])
 
 

@@ -53,4 +53,4 @@ async def test_every_argument_is_described(scene: Scene) -> None:
 async def test_it_answers_calls(scene: Scene) -> None:
     model = Scripted(*[("final_answer", {"answer": ANSWER})] * 2)
     await scene.is_served_by(ToolCallingAgent(tools=[], model=model))
-    assert [text.count('The agent "bob"') for text in model.read] == [1, 2], "what was said before is remembered"
+    assert [text.count("The agent «bob»") for text in model.read] == [1, 2], "what was said before is remembered"

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from p2p_comm import Agent, IncomingCall, Message, sync
-from p2p_comm._text import compact, hides, readable
+from p2p_comm._text import compact, hides
 from p2p_comm.testing import LocalNetwork
-from p2p_comm.tools import MOST_CHARACTERS, MOST_EVENTS, Tool
+from p2p_comm.tools import MOST_AGENTS, MOST_CHARACTERS, MOST_EVENTS, Tool
 from parts.fake_daemon import FakeDaemon, Refusal, call, ended, message, ringing
 
 NAMES = [
@@ -284,6 +284,15 @@ async def test_long_texts_do_not_fill_a_context(daemon: FakeDaemon, desk: Desk) 
         assert len(compact(result)) < MOST_CHARACTERS + 1000
 
 
+async def test_a_crowd_does_not_fill_a_context_either(daemon: FakeDaemon, desk: Desk) -> None:
+    peer = {"id": "bob", "name": "Bob", "pubkey": "ab" * 32, "npub": "npub1bob", "capabilities": [], "protocol": "v2"}
+    peer |= {"last_seen_s": 1.0, "contact": None, "pinned": False, "duplicate_id": False}
+    daemon.replies["list"] = lambda params: {"agents": [peer] * params["limit"]}
+    result = await desk.use("list_agents")
+    assert len(result["agents"]) == MOST_AGENTS
+    assert "capability" in result["hint"]
+
+
 # What is not worth waking a model for.
 
 
@@ -349,13 +358,22 @@ def test_every_character_that_unicode_calls_invisible_is_escaped() -> None:
         if unicodedata.category(character) in categories:
             assert hides(character), hex(code)
     assert compact("\ud800\x7f") == '"\\ud800\\u007f"'
-    assert readable("a\r\n\tb\x1b\U000e0041") == "a\n\tb\\u001b\\udb40\\udc41"
+
+
+async def test_a_call_that_is_forgotten_holds_up_no_event(daemon: FakeDaemon, desk: Desk) -> None:
+    def forgotten(_: Any) -> Any:
+        raise Refusal("unknown-call")
+
+    daemon.replies["await-call"] = forgotten
+    daemon.publish("message.received", message=message("hi"))
+    (event,) = (await desk.wait())["events"]
+    assert event["sender"] == {"pubkey": "ab" * 32, "tier": "known"}
 
 
 async def test_mail_says_whose_it_is(daemon: FakeDaemon, desk: Desk) -> None:
     daemon.publish("message.received", message=message("hi", call=None))
     (event,) = (await desk.wait())["events"]
-    assert event["sender"] == {"pubkey": "ab" * 32, "tier": "stranger"}
+    assert event["sender"] == {"pubkey": "ab" * 32, "tier": "known"}
 
 
 # Errors are results.
@@ -380,6 +398,11 @@ async def test_an_error_says_what_to_do(daemon: FakeDaemon, desk: Desk) -> None:
         ("send", ["\ud800"], "invalid-value"),
         ("call", ["bob", "\udfff"], "invalid-value"),
         ("escalate", ["\ud800"], "invalid-value"),
+        ("escalate", ["May I?", "yes,\ud800"], "invalid-value"),
+        ("send", ["hi", "\ud800"], "invalid-value"),
+        ("answer", ["accept", "", "\ud800"], "invalid-value"),
+        ("end", ["\ud800"], "invalid-value"),
+        ("list_agents", ["\ud800"], "invalid-value"),
         ("send_file", ["a\0b"], "file-not-found"),
         ("send_file", ["~nobody-here/x"], "file-not-found"),
     ],
@@ -389,7 +412,7 @@ async def test_arguments_that_make_no_sense_reach_no_engine(
 ) -> None:
     result = await desk.use(tool, *arguments)
     assert result["error"]["code"] == code
-    assert result["error"]["hint"]
+    assert result["error"]["message"]
     assert daemon.methods() == ["status"]
 
 
