@@ -286,7 +286,7 @@ async def test_long_texts_do_not_fill_a_context(daemon: FakeDaemon, desk: Desk) 
 
 async def test_a_crowd_does_not_fill_a_context_either(daemon: FakeDaemon, desk: Desk) -> None:
     peer = {"id": "bob", "name": "Bob", "pubkey": "ab" * 32, "npub": "npub1bob", "capabilities": [], "protocol": "v2"}
-    peer |= {"last_seen_s": 1.0, "contact": None, "pinned": False, "duplicate_id": False}
+    peer |= {"last_seen_s": 1, "contact": None, "pinned": False, "duplicate_id": False}
     daemon.replies["list"] = lambda params: {"agents": [peer] * params["limit"]}
     result = await desk.use("list_agents")
     assert len(result["agents"]) == MOST_AGENTS
