@@ -14,7 +14,7 @@ from ..tools import Tool, described
 from ._schema import arguments
 
 
-class P2PTool(BaseTool[BaseModel, str]):
+class P2PTool(BaseTool[BaseModel, Any]):
     """A tool made of a function whose docstring describes the arguments."""
 
     def __init__(self, function: Tool) -> None:

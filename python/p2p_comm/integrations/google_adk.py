@@ -15,16 +15,17 @@ def tools(agent: Agent) -> list[FunctionTool]:
 
 
 def handler(agent: BaseAgent) -> Handler:
-    """Answers with an agent, one session a call, kept in memory."""
-    runner = InMemoryRunner(agent)
+    """Answers with an agent, one session a call, kept in memory and gone with the call."""
 
     async def answer(heard: Heard, conversation: Conversation) -> str:
-        session = {"user_id": conversation.peer.pubkey, "session_id": conversation.call.id}
-        if conversation.memory is None:
-            conversation.memory = await runner.session_service.create_session(app_name=runner.app_name, **session)
+        user, call = conversation.peer.pubkey, conversation.call.id
+        runner: InMemoryRunner | None = conversation.memory
+        if runner is None:
+            runner = conversation.memory = InMemoryRunner(agent)
+            await runner.session_service.create_session(app_name=runner.app_name, user_id=user, session_id=call)
         said = types.Content(role="user", parts=[types.Part(text=conversation.prompt(heard))])
         reply = ""
-        async for event in runner.run_async(**session, new_message=said):
+        async for event in runner.run_async(user_id=user, session_id=call, new_message=said):
             if event.is_final_response() and event.content:
                 reply = "".join(part.text or "" for part in event.content.parts or ())
         return reply

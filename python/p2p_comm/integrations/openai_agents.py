@@ -18,8 +18,8 @@ def handler(agent: OpenAIAgent[Any]) -> Handler:
     """Answers with an agent that needs no context."""
 
     async def answer(heard: Heard, conversation: Conversation) -> str:
-        said = {"role": "user", "content": conversation.prompt(heard)}
-        result = await Runner.run(agent, [*(conversation.memory or []), said])
+        said: list[Any] = [*(conversation.memory or []), {"role": "user", "content": conversation.prompt(heard)}]
+        result = await Runner.run(agent, said)
         conversation.memory = result.to_input_list()
         return str(result.final_output)
 
