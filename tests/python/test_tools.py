@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import re
+import subprocess
 import sys
 import typing
 import unicodedata
@@ -122,6 +123,31 @@ def test_signatures_are_the_contract(tmp_path: Path) -> None:
         "p2p_escalate(question: str, options: str = '') -> str",
         "p2p_end(call: str = '') -> str",
     ]
+
+
+def test_the_mcp_server_has_the_same_tools(tmp_path: Path) -> None:
+    client = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    asked: list[dict[str, Any]] = [
+        {"id": 1, "method": "initialize", "params": client},
+        {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/list"},
+    ]
+    command = [Path(sys.executable).with_name("p2p-comm"), "--home", tmp_path / "home", "mcp"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        for message in asked:
+            server.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+        server.stdin.flush()
+        listed = next(reply for reply in map(json.loads, server.stdout) if reply.get("id") == 2)["result"]["tools"]
+        server.stdin.close()
+    assert [tool["name"] for tool in listed] == NAMES
+    for tool, here in zip(listed, Agent(home=tmp_path).tools(), strict=True):
+        parameters = inspect.signature(here).parameters
+        there = tool["inputSchema"]
+        assert set(there.get("properties", {})) == set(parameters)
+        needed = [name for name, each in parameters.items() if each.default is each.empty]
+        assert sorted(there.get("required", [])) == sorted(needed)
 
 
 # A conversation, for real.
