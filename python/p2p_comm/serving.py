@@ -165,19 +165,19 @@ async def serve(
 
 
 FRAMEWORKS = {
-    "agent_framework": "agent_framework",
-    "ag2": "ag2",
-    "agents": "openai_agents",
-    "autogen_agentchat": "autogen",
-    "crewai": "crewai",
-    "google.adk": "google_adk",
+    "ag2.agent": "ag2",
+    "agent_framework._agents": "agent_framework",
+    "agents.agent": "openai_agents",
+    "autogen_agentchat.agents": "autogen",
+    "crewai.agent": "crewai",
+    "google.adk.agents": "google_adk",
     "langgraph": "langchain",
-    "llama_index": "llama_index",
-    "pydantic_ai": "pydantic_ai",
-    "smolagents": "smolagents",
-    "strands": "strands",
+    "llama_index.core.agent.workflow": "llama_index",
+    "pydantic_ai.agent": "pydantic_ai",
+    "smolagents.agents": "smolagents",
+    "strands.agent": "strands",
 }
-"""The module of `p2p_comm.integrations` for the classes of a framework's package."""
+"""Where the agents of a framework are defined, and the module of `p2p_comm.integrations` for them."""
 
 
 def handlers_of(answerer: Any) -> Callable[[], Handler]:

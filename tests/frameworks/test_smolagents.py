@@ -54,3 +54,16 @@ async def test_it_answers_calls(scene: Scene) -> None:
     model = Scripted(*[("final_answer", {"answer": ANSWER})] * 2)
     await scene.is_served_by(ToolCallingAgent(tools=[], model=model))
     assert [text.count("The agent «bob»") for text in model.read] == [1, 2], "what was said before is remembered"
+
+
+async def test_a_code_agent_is_made_for_each_call(scene: Scene) -> None:
+    step = f"<code>\nfinal_answer({ANSWER!r})\n</code>"
+    made: list[CodeAgent] = []
+
+    def make() -> CodeAgent:
+        made.append(CodeAgent(tools=[], model=Scripted(step, step)))
+        return made[-1]
+
+    await scene.is_served_by(make)
+    await scene.is_served_by(make)
+    assert len(made) == 2
