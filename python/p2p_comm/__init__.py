@@ -8,7 +8,8 @@
         async for event in call:
             print(event)
 
-`p2p_comm.sync` has the same names without `await`, `p2p_comm.testing` a network of agents for tests.
+`agent.tools()` is the same for language models, and `serve` answers calls. `p2p_comm.sync` has the same names without
+`await`, `p2p_comm.testing` a network of agents for tests, `p2p_comm.integrations` what a framework needs.
 
 Importing this package loads nothing else: the native module and `asyncio` come with the first name that needs them.
 """
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         Status,
         Transcript,
     )
+    from .serving import Conversation, Heard, serve
 
 __all__ = [
     "Agent",
@@ -70,12 +72,14 @@ __all__ = [
     "CallTimeout",
     "Connected",
     "Contact",
+    "Conversation",
     "Decision",
     "Ended",
     "Escalation",
     "Event",
     "Failed",
     "File",
+    "Heard",
     "Inbox",
     "IncomingCall",
     "IncomingCalls",
@@ -96,6 +100,7 @@ __all__ = [
     "Transcript",
     "Unavailable",
     "__version__",
+    "serve",
 ]
 
 _MODULES = {
@@ -149,6 +154,7 @@ _MODULES = {
         "Status",
         "Transcript",
     ),
+    "serving": ("Conversation", "Heard", "serve"),
 }
 
 

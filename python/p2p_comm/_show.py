@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .models import AgentSelf, CallInfo, Message, Peer, Transcript
+    from .models import AgentSelf, CallInfo, Message, Peer, Progress, Transcript
 
 _DECEPTIVE = re.compile(
     "["
@@ -80,6 +80,12 @@ def call(call: "CallInfo") -> str:
         "messages": str(call.messages),
     }
     return _table("Outgoing call" if call.direction == "out" else "Incoming call", rows)
+
+
+def progress(progress: "Progress") -> str:
+    """How far a file is on its way."""
+    share = f"{progress.done:,} of {progress.size:,} bytes"
+    return f'<progress value="{progress.done}" max="{max(progress.size, 1)}"></progress> {share}'
 
 
 def transcript(transcript: "Transcript") -> str:

@@ -99,6 +99,12 @@ class Stream(ABC, Generic[T]):
         finally:
             self._reading = False
 
+    def look(self) -> T:
+        """What `peek` found, still in the journal: who dies before it is taken sees it again."""
+        if self._peeked is None:
+            raise RuntimeError("there is nothing to look at: peek first")
+        return self._peeked[1]
+
     def take(self) -> T:
         """Hands over what `peek` found, and takes it from the journal. From any thread."""
         if self._peeked is None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from .tools import Tools, WaitingRoom
+
 __all__ = ["Agent", "Call", "IncomingCall", "IncomingCalls", "Receipt"]
 
 CallName: TypeAlias = "str | Call | CallInfo | None"
@@ -68,6 +70,8 @@ class Agent:
             "owner": owner,
         }
         self._session = Session()
+        self._waiting_room: WaitingRoom | None = None
+        """Shared by all tools of this agent: they are one reader of the journal."""
         self._me: AgentSelf | None = None
 
     async def start(self) -> "Self":
@@ -361,6 +365,21 @@ class Agent:
         """Takes the settings that changed in `config.toml`: name, capabilities, owner."""
         await self._session.request("reload")
         self._me = (await self.status()).agent
+
+    def tools(self, *, files: str | os.PathLike[str] | None = None) -> "Tools":
+        """What this agent can do as plain functions for a language model. Most frameworks take them as they are.
+
+        They are `p2p_list_agents`, `p2p_call`, `p2p_wait`, `p2p_answer`, `p2p_send`, `p2p_send_file`, `p2p_escalate`
+        and `p2p_end`: typed, with scalar arguments and JSON text as the result, errors too.
+
+        Args:
+            files: The folder from which the model may send files. Default: whatever this process can read.
+        """
+        from . import tools
+
+        if self._waiting_room is None:
+            self._waiting_room = tools.WaitingRoom(self._session)
+        return tools.functions(self, self._waiting_room, files=None if files is None else Path(files))
 
     def _state(self) -> str:
         hosted = self._session.hosted

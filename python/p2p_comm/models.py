@@ -394,6 +394,9 @@ class Progress:
     size: int
     """Bytes of the whole."""
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return _show.bundle(self, _show.progress(self))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:

@@ -15,6 +15,8 @@ thread may use any object. Ctrl-C interrupts a call, and whatever it waited for 
 
 import asyncio
 import atexit
+import functools
+import inspect
 import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from .tools import Tool
+
 __all__ = ["Agent", "Call", "IncomingCall", "Receipt", "Stream"]
 
 CANCELLED_WITHIN_S = 2.0
@@ -55,6 +59,7 @@ CANCELLED_WITHIN_S = 2.0
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 CallName: TypeAlias = "str | Call | CallInfo | None"
+BlockingTools: TypeAlias = list[Callable[..., str]]
 
 
 class _Background:
@@ -514,6 +519,10 @@ class Agent:
         """Takes the settings that changed in `config.toml`."""
         run(self._agent.reload())
 
+    def tools(self, *, files: str | os.PathLike[str] | None = None) -> "BlockingTools":
+        """What this agent can do as plain functions for a language model, which wait for their results."""
+        return [_blocking(tool) for tool in self._agent.tools(files=files)]
+
     def __repr__(self) -> str:
         return repr(self._agent)
 
@@ -523,3 +532,16 @@ class Agent:
 
 def _inner(call: CallName) -> str | CallInfo | None:
     return call.id if isinstance(call, Call) else call
+
+
+def _blocking(tool: "Tool") -> Callable[..., str]:
+    """The same tool, without `await`: name, signature, annotations and docstring are what a schema is made of."""
+
+    @functools.wraps(tool)
+    def blocking(*arguments: Any, **named: Any) -> str:
+        return run(tool(*arguments, **named))
+
+    blocking.__signature__ = inspect.signature(tool)  # type: ignore[attr-defined]
+    # Frameworks that look behind a wrapper would find a coroutine function.
+    del blocking.__wrapped__
+    return blocking

@@ -1,0 +1,90 @@
+"""The examples run as they are. Their notebooks run here cell by cell; `make frameworks` has them in a real kernel."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_a_task_is_delegated() -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "delegate.py"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stderr == ""
+    found, report = done.stdout.splitlines()
+    assert found == "found worker"
+    name, _, counted = report.partition(" ")
+    assert name == "report.json"
+    assert json.loads(counted) == {"file": "letter.txt", "words": 11, "most frequent": ["the", 3]}
+
+
+class Display:
+    """What IPython puts into a notebook's names."""
+
+    def __init__(self) -> None:
+        self.shown: list[Any] = []
+
+    def __call__(self, value: Any, *, display_id: bool = False) -> Display:
+        self.shown.append(value)
+        return self
+
+    def update(self, value: Any) -> None:
+        self.shown.append(value)
+
+
+def code(name: str) -> list[Any]:
+    """The cells of a notebook that are run."""
+    cells = json.loads((EXAMPLES / name).read_text())["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+async def run(name: str, names: dict[str, Any]) -> list[Any]:
+    """Runs the cells as a kernel does: in a running loop, `await` allowed. Returns the value of each last line."""
+    values = []
+    for cell in code(name):
+        assert cell["outputs"] == [], "a notebook is kept without its outputs"
+        tree = ast.parse("".join(cell["source"]))
+        if isinstance(tree.body[-1], ast.Expr):
+            last = tree.body[-1]
+            tree.body[-1] = ast.Assign([ast.Name("_", ast.Store())], last.value)
+            ast.fix_missing_locations(tree)
+        names["_"] = None
+        running = eval(compile(tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)
+        if running is not None:
+            await running
+        values.append(names["_"])
+    return values
+
+
+async def test_two_agents_talk_in_a_notebook() -> None:
+    values = await run("two_agents_talk.ipynb", {})
+    states = [value for value in values if isinstance(value, str)]
+    assert states == ["delivered", "The <b>second</b> one."]
+    html = next(value for value in values if type(value).__name__ == "Transcript").to_html()
+    assert "The &lt;b&gt;second&lt;/b&gt; one." in html
+
+
+async def test_a_task_is_delegated_in_a_notebook() -> None:
+    display = Display()
+    values = await run("delegating_a_task.ipynb", {"display": display})
+    assert any(isinstance(value, str) and len(value) == 64 for value in values)
+    steps = [progress.done for progress in display.shown]
+    assert steps == sorted(steps)
+    assert steps[-1] == 3 << 20
+    assert '<progress value="3145728" max="3145728">' in display.shown[-1]._repr_mimebundle_()["text/html"]
+
+
+@pytest.mark.parametrize("notebook", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.name)
+def test_a_notebook_has_what_its_format_asks_for(notebook: Path) -> None:
+    content = json.loads(notebook.read_text())
+    assert (content["nbformat"], content["nbformat_minor"]) == (4, 5)
+    ids = [cell["id"] for cell in content["cells"]]
+    assert len(set(ids)) == len(ids)
