@@ -15,6 +15,7 @@ use super::handle::Request;
 use super::presence::Announcer;
 use super::seen::SeenEvents;
 use super::v2::{Lines, Mined};
+use super::waiting::{Waiter, Waiting};
 use crate::api::{Error, ErrorKind, Reply};
 use crate::home::{Home, Settings};
 use crate::mutants::{Mutant, planted};
@@ -31,6 +32,8 @@ use crate::transport::{Identity, Inbound, Pool, RelayId};
 /// Most inputs handled in one transaction. Enough that a burst shares the disk's sync, few enough that the first
 /// caller of a batch does not wait for long (about 10 ms of work).
 pub(super) const BATCH: usize = 256;
+/// How long the end is put off for peers that have not heard yet that their calls have ended.
+const PARTING_TIME: Duration = Duration::from_secs(2);
 /// Most commands that block at once, over all front ends.
 const WAITERS: usize = 4_096;
 /// The engine looks around at least this often: for clocks that jump, and for what has expired.
@@ -103,13 +106,6 @@ pub(super) struct Attempt {
     pub(super) since: Instant,
 }
 
-struct Waiter {
-    request: Request,
-    since: Instant,
-    until: Instant,
-    topic: Topic,
-}
-
 /// What the engine's thread listens to.
 pub(super) struct Inputs {
     pub(super) commands: mpsc::Receiver<Request>,
@@ -172,7 +168,7 @@ pub(super) struct Core {
     pub(super) effects: Vec<Effect>,
     /// Topics of which something happened in this batch.
     pub(super) stirred: Vec<Topic>,
-    waiters: Vec<Waiter>,
+    pub(super) waiters: Vec<Waiter>,
     housekeeping_at: Instant,
     retry_at: Option<Instant>,
 }
@@ -247,11 +243,24 @@ impl Core {
 
     /// Runs until it is told to stop, or until nobody can ask anything any more.
     pub(super) async fn run(mut self, mut inputs: Inputs) {
+        // Whoever asked for the end, and when it is no longer put off.
+        let mut leaving: Option<(Option<oneshot::Sender<()>>, Instant)> = None;
         let stopped = loop {
-            let wake = self.next_wake();
+            let mut wake = self.next_wake();
+            if let Some((stopped, _)) =
+                leaving.take_if(|(_, until)| *until <= Instant::now() || self.has_parted())
+            {
+                break stopped;
+            }
+            if let Some((_, until)) = leaving {
+                wake = wake.min(until);
+            }
             let first = tokio::select! {
                 biased;
-                stopped = &mut inputs.stop => break stopped.ok(),
+                stopped = &mut inputs.stop, if leaving.is_none() => {
+                    leaving = Some((stopped.ok(), Instant::now() + PARTING_TIME));
+                    continue;
+                }
                 Some(request) = inputs.commands.recv() => Some(Input::Command(request)),
                 Some(report) = inputs.owner.recv() => Some(Input::Owner(report)),
                 Some(mined) = inputs.mined.recv() => Some(Input::Mined(mined)),
@@ -360,17 +369,35 @@ impl Core {
     }
 
     fn transact(&mut self, batch: Vec<Input>, now: Millis) -> Result<(), store::Error> {
-        self.store.begin()?;
-        for input in batch {
-            match input {
-                Input::Command(request) => self.dispatch(request, None, now)?,
-                Input::Relay(inbound) => self.handle_inbound(inbound, now)?,
-                Input::Earlier(inbound) => self.handle_earlier(inbound),
-                Input::Owner(report) => self.handle_report(report, now)?,
-                Input::Mined(mined) => self.handle_mined(mined, now)?,
-            }
+        let mut inputs = batch.into_iter();
+        let handled = self.store.begin().and_then(|()| inputs.try_for_each(|input| self.handle(input, now)));
+        if let Err(error) = &handled {
+            // What comes after it in the batch is not carried out either, and whoever asked for it is told.
+            let requests = inputs.filter_map(|input| match input {
+                Input::Command(request) => Some(request),
+                _ => None,
+            });
+            self.refuse(requests, error);
         }
-        self.tick(now)
+        handled.and_then(|()| self.tick(now))
+    }
+
+    fn handle(&mut self, input: Input, now: Millis) -> Result<(), store::Error> {
+        match input {
+            Input::Command(request) => self.dispatch(request, None, now),
+            Input::Relay(inbound) => self.handle_inbound(inbound, now),
+            Input::Earlier(inbound) => {
+                self.handle_earlier(inbound);
+                Ok(())
+            }
+            Input::Owner(report) => self.handle_report(report, now),
+            Input::Mined(mined) => self.handle_mined(mined, now),
+        }
+    }
+
+    /// Tells whoever asked for these that nothing of it was done.
+    pub(super) fn refuse(&mut self, requests: impl Iterator<Item = Request>, error: &store::Error) {
+        self.effects.extend(requests.map(|request| Effect::Reply(request.reply, Err(told(error)))));
     }
 
     /// What is due by the clock.
@@ -399,7 +426,7 @@ impl Core {
     }
 
     /// Carries out one command; `since` tells for how long it has been waiting.
-    fn dispatch(
+    pub(super) fn dispatch(
         &mut self,
         request: Request,
         waiting: Option<&Waiting>,
@@ -432,42 +459,8 @@ impl Core {
         Ok(())
     }
 
-    /// Asks again the commands that waited for what has happened.
-    fn wake(&mut self, now: Millis) {
-        let stirred = std::mem::take(&mut self.stirred);
-        self.wake_those(|waiter| stirred.contains(&waiter.topic), now);
-    }
-
-    /// Asks for the last time the commands whose time is up, and forgets those that nobody waits for any more.
-    fn wake_expired(&mut self, now: Millis) {
-        self.waiters.retain(|waiter| !waiter.request.reply.is_closed());
-        let instant = Instant::now();
-        if self.waiters.iter().any(|waiter| waiter.until <= instant) {
-            self.wake_those(|waiter| waiter.until <= instant, now);
-        }
-    }
-
-    fn wake_those(&mut self, chosen: impl Fn(&Waiter) -> bool, now: Millis) {
-        let due: Vec<Waiter> = self.waiters.extract_if(.., |waiter| chosen(waiter)).collect();
-        if due.is_empty() {
-            return;
-        }
-        let ask = || -> Result<(), store::Error> {
-            self.store.begin()?;
-            for Waiter { request, since, until, .. } in due {
-                if !request.reply.is_closed() {
-                    self.dispatch(request, Some(&Waiting { since, until }), now)?;
-                }
-            }
-            self.settle(now)?;
-            self.store.commit()
-        };
-        let asked = ask();
-        self.conclude(asked);
-    }
-
     /// A batch is committed, and lets out what it did; or it is lost.
-    fn conclude(&mut self, committed: Result<(), store::Error>) {
+    pub(super) fn conclude(&mut self, committed: Result<(), store::Error>) {
         match committed {
             Ok(()) => {
                 self.let_out();
@@ -545,12 +538,6 @@ impl Core {
         };
         tokio::join!(self.pool.stop(), self.sessions.stop(), earlier);
     }
-}
-
-/// For how long a command has waited, and until when it would.
-struct Waiting {
-    since: Instant,
-    until: Instant,
 }
 
 /// A fault of the store as the user hears of it.

@@ -42,6 +42,7 @@ mod strangers;
 mod tests;
 mod v2;
 mod views;
+mod waiting;
 
 pub use handle::{Handle, Request, Submitted};
 pub use start::{Engine, Options};

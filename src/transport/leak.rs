@@ -160,7 +160,9 @@ fn base58(bytes: &[u8]) -> String {
             carry /= 58;
         }
     }
-    digits.iter().rev().map(|digit| char::from(ALPHABET[*digit as usize])).collect()
+    // Zeros at the front have a digit each.
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).map(|_| 0);
+    zeros.chain(digits.into_iter().rev()).map(|digit| char::from(ALPHABET[digit as usize])).collect()
 }
 
 fn holds(bytes: &[u8], part: &[u8]) -> bool {
@@ -242,10 +244,19 @@ mod tests {
     }
 
     #[test]
+    fn the_key_of_a_small_number_is_recognised_and_nothing_else_is() {
+        let identity = Identity::from_secret_hex(&format!("{:064x}", 3)).unwrap();
+        assert!(identity.is_in(base58(&identity.keys().secret_key().to_secret_bytes()).as_bytes()));
+        assert!(!identity.is_in(b"4 words, of which none is 3"));
+        assert!(!identity.is_in(b""));
+    }
+
+    #[test]
     fn base32_and_base58_are_those_of_their_sources() {
         // RFC 4648, section 10; draft-msporny-base58, section 5.
         assert_eq!(base32(b"foobar"), "mzxw6ytboi");
         assert_eq!(base32(b"foob"), "mzxw6yq");
         assert_eq!(base58(b"Hello World!"), "2NEpo7TZRRrLZSi2U");
+        assert_eq!(base58(b"\x00\x00\x28\x7f\xb4\xcd"), "11233QC4");
     }
 }

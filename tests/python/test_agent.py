@@ -27,6 +27,8 @@ from p2p_comm import (
 from p2p_comm.testing import LocalNetwork
 
 Pair = tuple[Agent, Agent]
+
+PARTINGS = 8
 Seen = TypeVar("Seen")
 
 
@@ -217,6 +219,19 @@ async def test_what_was_said_while_an_agent_was_away_is_there_when_it_is_back(ne
         assert isinstance(answer, Message)
         assert answer.text == "I am back"
     assert isinstance(first, Message)
+
+
+async def test_who_leaves_right_after_it_has_spoken_is_heard_and_seen_to_leave(network: LocalNetwork) -> None:
+    (bob,) = await network.agents("bob")
+    for number in range(PARTINGS):
+        async with network.agent("alice") as alice:
+            await until(alice.list, lambda peers: [peer.id for peer in peers] == ["bob"])
+            here, there = await connect(alice, bob)
+            await here.send(f"number {number}, and goodbye")
+        said, ended = await heard(there, 2)
+        assert isinstance(said, Message)
+        assert said.text == f"number {number}, and goodbye"
+        assert isinstance(ended, Ended)
 
 
 async def test_looking_marks_nothing_and_taking_marks_read(pair: Pair) -> None:

@@ -150,6 +150,8 @@ impl Core {
             }
             ContactEdit::Block { key } => {
                 let key = self.change(key, now, |contact| contact.blocked = true)?;
+                // A person has looked: its claim is no open question any more.
+                self.book.settle_claim(&mut self.store, &key)?;
                 // What of it waits is not wanted either.
                 self.store.take_mail_of(&key)?;
                 for queued in self.store.queued_calls()?.iter().filter(|stored| stored.call.peer == key) {

@@ -93,6 +93,13 @@ impl Core {
         Ok(())
     }
 
+    /// Whether every peer that is there knows of the calls that have ended.
+    pub(in crate::engine) fn has_parted(&self) -> bool {
+        let ends = |talk: &Talk| talk.ending.is_some() || talk.delivery.is_ending();
+        let is_there = |talk: &Talk| !talk.away && talk.session.is_some();
+        !self.lines.talks.values().any(|talk| ends(talk) && is_there(talk) && !talk.delivery.is_heard())
+    }
+
     /// Memory is made equal to the database: after a start, and after a batch that was not committed.
     pub(in crate::engine) fn restore_talks(&mut self) -> Result<(), store::Error> {
         let open = self.store.open_deliveries()?;

@@ -161,6 +161,11 @@ impl Delivery {
         self.phase != Phase::Open
     }
 
+    /// Whether everything of ours has arrived.
+    pub fn is_heard(&self) -> bool {
+        self.outgoing.is_empty()
+    }
+
     /// Whether everything of ours in a stream has arrived.
     pub fn is_through(&self, stream: u32) -> bool {
         self.outgoing.bytes_in(stream) == 0
