@@ -24,6 +24,18 @@ Agents = tuple[Home, Home]
 NOON = "Mahlzeit 🦞 “12:00”"
 
 
+def test_the_demo_shows_a_whole_call_and_leaves_nothing_behind(new_home: NewHome, tmp_path: Path) -> None:
+    home, folder = new_home("home"), tmp_path / "temporary"
+    folder.mkdir()
+    shown = home.run("demo", json=False, env={"TMPDIR": str(folder)}, timeout=120)
+    assert shown.exit == 0, shown
+    assert "FAILED" not in shown.err
+    assert "both: transcript    the same words on both sides" in shown.err
+    assert "16 steps" in shown.out
+    assert list(folder.iterdir()) == []
+    assert not home.identity_file.exists()
+
+
 def test_two_agents_hold_a_whole_conversation_by_shell_commands(agents: Agents, tmp_path: Path) -> None:
     alice, bob = agents
     status = alice.ok("status")

@@ -1,4 +1,4 @@
-//! NIP-44's published test vectors (`tests/vectors/nip44.json`, from github.com/paulmillr/nip44): 128 cases, each of
+//! NIP-44's published test vectors (`tests/nip44.vectors.json`, from github.com/paulmillr/nip44): 128 cases, each of
 //! which must come out as it is written there. The cipher is the SDK's; what is tested is that the version we build on
 //! is right, and that we hand it keys and payloads in the right form.
 
@@ -14,7 +14,7 @@ use crate::proto::Hex;
 use crate::transport::Identity;
 use crate::transport::fuzz::{LONGEST, Nonce, padded_nip44};
 
-const VECTORS: &str = include_str!("../../../tests/vectors/nip44.json");
+const VECTORS: &str = include_str!("../../../tests/nip44.vectors.json");
 const PUBLISHED: &str = "269ed0f69e4c192512cc779e78c555090cebc7c785b609e338a62afc3ce25040";
 
 fn hex<const N: usize>(value: &Value) -> [u8; N] {
