@@ -7,27 +7,10 @@
 //!
 //! `docs/guarantees.md` shows the table, and a test compares the two.
 
+use super::words::words;
 use super::{CallState, Direction, TicketState, Tier};
 
-macro_rules! listed {
-    ($(#[$doc:meta])* pub enum $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
-
-        impl $name {
-            /// Every one of them.
-            pub const ALL: &[Self] = &[$(Self::$variant,)+];
-
-            /// The word for it.
-            pub const fn word(self) -> &'static str {
-                match self { $(Self::$variant => $word,)+ }
-            }
-        }
-    };
-}
-
-listed! {
+words! {
     /// On whose behalf something is asked.
     pub enum Role {
         /// A way to the owner that the user configured, answering the question that it was given.
@@ -47,7 +30,7 @@ listed! {
     }
 }
 
-listed! {
+words! {
     /// What is asked.
     pub enum Action {
         /// Read what this home holds.
@@ -81,7 +64,7 @@ listed! {
     }
 }
 
-listed! {
+words! {
     /// Where that stands which the action is about.
     pub enum State {
         /// Nothing yet, or it is about no call and no question.
