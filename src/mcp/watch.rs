@@ -72,7 +72,7 @@ impl HandedOver {
         let mut handed_over = self.0.lock().await;
         while let Some(cursor) = handed_over.first().copied() {
             if cursor <= upto {
-                line.ask(Command::Commit { consumer: Some(CONSUMER.to_owned()), cursor }).await?;
+                take(line, cursor).await?;
             }
             handed_over.remove(0);
         }
@@ -80,6 +80,7 @@ impl HandedOver {
         let mut timeout_s =
             if asked.timeout_s.is_nan() { 0.0 } else { asked.timeout_s.clamp(0.0, LONGEST_S) };
         let mut after = None;
+        let mut cursors = Vec::new();
         while news.events.len() < AT_ONCE {
             let reply = look(line, Some(CONSUMER), after, timeout_s).await?;
             let Some(event) = reply.event else {
@@ -90,11 +91,21 @@ impl HandedOver {
             };
             (after, timeout_s) = (Some(event.cursor), 0.0);
             news.cursor = event.cursor.to_string();
-            handed_over.push(event.cursor);
+            cursors.push(event.cursor);
             news.events.push(event);
         }
         news.timeout = news.events.is_empty();
+        // Not earlier: of a wait that is cancelled, nothing was handed over.
+        *handed_over = cursors;
         Ok(news)
+    }
+}
+
+/// Takes an event. One that is no longer kept is taken.
+async fn take(line: &Line, cursor: u64) -> Result<(), Error> {
+    match line.ask(Command::Commit { consumer: Some(CONSUMER.to_owned()), cursor }).await {
+        Err(error) if error.kind != ErrorKind::CursorExpired => Err(error),
+        _ => Ok(()),
     }
 }
 
