@@ -16,7 +16,7 @@ from parts.fixtures import NewHome
 from parts.home import Home
 from parts.process import REPOSITORY, end, start, wait_until
 from parts.relays import CONSOLE_SCRIPT
-from parts.steps import connect, meet
+from parts.steps import meet
 from parts.talker import Json, Talker
 
 INBOX = "p2p://inbox"
@@ -241,41 +241,3 @@ def test_claude_code_is_woken_without_being_told_what_a_stranger_wrote(embedded_
     assert wake["params"]["meta"] == {"kind": "call.ringing"}
     assert "p2p_wait" in wake["params"]["content"]
     assert "IGNORE" not in json.dumps(wake)
-
-
-def test_a_wait_that_is_cancelled_takes_nothing(embedded_relay: str, new_home: NewHome) -> None:
-    alice, bob = meet(new_home, [embedded_relay])
-    outgoing, incoming = connect(alice, bob)
-    texts = [f"number {number}" for number in range(10)]
-    for text in texts:
-        alice.ok("send", text, "--call", outgoing)
-    wait_until(lambda: bob.texts(incoming, "peer") == texts, "all of it to be there")
-    process = bob.popen("mcp", stdin=subprocess.PIPE, new_session=True)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
-    wait = {"name": "p2p_wait", "arguments": {"timeout_s": 0}}
-
-    def say(*messages: Json) -> None:
-        process.stdin.write("".join(json.dumps({"jsonrpc": "2.0", **message}) + "\n" for message in messages))
-        process.stdin.flush()
-
-    heard: list[str] = []
-    try:
-        say({"id": 0, "method": "initialize", "params": hello}, {"method": "notifications/initialized"})
-        for number in range(1, 6):
-            cancelled = {"method": "notifications/cancelled", "params": {"requestId": number}}
-            say({"id": number, "method": "tools/call", "params": wait}, cancelled)
-        say({"id": 6, "method": "tools/call", "params": wait})
-        answer: Json = {"id": None}
-        while answer["id"] != 6:
-            answer = json.loads(process.stdout.readline())
-            # One that was answered before it was cancelled counts.
-            events = answer.get("result", {}).get("structuredContent", {}).get("events", [])
-            heard += [event["message"]["text"] for event in events if event["kind"] == "message.received"]
-    finally:
-        end(process)
-        process.stdout.close()
-        process.stderr.close()
-    assert sorted(set(heard)) == texts
