@@ -83,7 +83,8 @@ def end(process: subprocess.Popen[str]) -> None:
     process.wait(GRACE_S)
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            pipe.close()
+            with suppress(BrokenPipeError):  # what was written to it last, and not read
+                pipe.close()
 
 
 def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> None:
