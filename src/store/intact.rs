@@ -1,9 +1,10 @@
 //! Rows that tell when they are no longer what was written.
 //!
 //! SQLite's own check looks at its trees, not at what stands in them: of the bits that flip on a disk, or in a page that
-//! was written half, it misses most. So whatever is shown to anybody, or said to a peer, has a hash of its content beside
-//! it, and a row that does not agree with its hash is passed over, with a line in the log. Rows of before the hash was
-//! there have none, and are believed.
+//! was written half, it misses most. So whatever is shown to anybody, said to a peer or decides whom we trust has a hash
+//! of its content beside it, and a row that does not agree with its hash is passed over, with a line in the log. Rows of
+//! before the hash was there have none, and are believed. What was on its way in a damaged row goes another way at the
+//! next start, or its sender is told.
 
 use rusqlite::Row;
 use sha2::{Digest, Sha256};
@@ -38,6 +39,11 @@ impl Content {
             Some(bytes) => self.field(bytes),
             None => self.field([]),
         }
+    }
+
+    /// A list, with its length before it.
+    pub(super) fn list<T: AsRef<[u8]>>(self, items: &[T]) -> Self {
+        items.iter().fold(self.number(items.len() as u64), Self::field)
     }
 
     pub(super) fn mark(self) -> Mark {

@@ -2,6 +2,7 @@
 
 use rusqlite::Row;
 
+use super::intact::{self, Content, Mark};
 use super::{Result, Store, json};
 use crate::mutants::{Mutant, planted};
 use crate::proto::{CallId, EventId, MessageId, Millis};
@@ -30,9 +31,30 @@ pub struct Outgoing {
 /// Most ids of handled events remembered, 60 MB: a message every five seconds for as long as they are remembered.
 const SEEN_LIMIT: u64 = 500_000;
 
-const COLUMNS: &str = "event, kind, created_at, json, call, message, relays, at";
+const COLUMNS: &str = "event, kind, created_at, json, call, message, relays, at, hash";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Outgoing> {
+fn mark(out: &Outgoing) -> Mark {
+    let content = Content::new()
+        .field(out.event.0)
+        .field(&out.json)
+        .field(out.call.0)
+        .optional(out.message.map(|message| message.0))
+        .number(out.kind.into())
+        .number(out.created_at)
+        .number(out.at.0);
+    match &out.relays {
+        Some(relays) => content.list(relays),
+        None => content,
+    }
+    .mark()
+}
+
+/// An event on its way, if it is what was written: nothing goes to a relay that a flipped bit has named.
+fn read(row: &Row<'_>) -> rusqlite::Result<Option<Outgoing>> {
+    Ok(intact::read(row, 8, "event on its way", read_unverified, mark))
+}
+
+fn read_unverified(row: &Row<'_>) -> rusqlite::Result<Outgoing> {
     let relays: Option<String> = row.get(6)?;
     Ok(Outgoing {
         event: row.get(0)?,
@@ -53,8 +75,8 @@ impl Store {
     /// [`super::Error`].
     pub fn enqueue(&mut self, out: &Outgoing) -> Result<()> {
         self.execute(
-            "INSERT INTO outbox (event, kind, created_at, json, call, message, relays, at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO outbox (event, kind, created_at, json, call, message, relays, at, hash) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 &out.event,
                 out.kind,
@@ -64,6 +86,7 @@ impl Store {
                 &out.message,
                 out.relays.as_ref().map(|relays| json(relays)),
                 out.at,
+                mark(out),
             ),
         )
     }
@@ -83,7 +106,8 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn queued(&self, event: &EventId) -> Result<Option<Outgoing>> {
-        self.query_one(&format!("SELECT {COLUMNS} FROM outbox WHERE event = ?"), [event], read)
+        let sql = format!("SELECT {COLUMNS} FROM outbox WHERE event = ?");
+        Ok(self.query_one(&sql, [event], read)?.flatten())
     }
 
     /// Whether a message waits for a relay.
@@ -99,7 +123,21 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn outbox(&self) -> Result<Vec<Outgoing>> {
-        self.query_all(&format!("SELECT {COLUMNS} FROM outbox ORDER BY row"), [], read)
+        let sql = format!("SELECT {COLUMNS} FROM outbox ORDER BY row");
+        Ok(self.query_all(&sql, [], read)?.into_iter().flatten().collect())
+    }
+
+    /// Takes out what is damaged: nobody would take it, and what it carried is to go another way.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn drop_damaged_outbox(&mut self) -> Result<()> {
+        let sql = format!("SELECT {COLUMNS}, row FROM outbox");
+        let rows = self.query_all(&sql, [], |row| Ok((read(row)?.is_none(), row.get::<_, i64>(9)?)))?;
+        for (_, row) in rows.iter().filter(|(is_damaged, _)| *is_damaged) {
+            self.execute("DELETE FROM outbox WHERE row = ?", [row])?;
+        }
+        Ok(())
     }
 
     /// How many messages wait: for a relay, or for a peer to have them.

@@ -1,5 +1,8 @@
 //! Keys that have shown v2: they are never called on legacy again, whatever a relay says later.
 
+use rusqlite::Row;
+
+use super::intact::{self, Content, Mark};
 use super::{Result, Store, json};
 use crate::proto::{Millis, PublicKey};
 
@@ -16,16 +19,28 @@ pub struct StoredPeer {
     pub work: u8,
 }
 
+fn mark(key: &PublicKey, peer: &StoredPeer) -> Mark {
+    Content::new().field(key.0).list(&peer.inbox).number(peer.work.into()).mark()
+}
+
+/// Of a damaged row only that the key has shown v2 is believed.
+fn read(row: &Row<'_>) -> rusqlite::Result<StoredPeer> {
+    let unverified = |row: &Row<'_>| {
+        let inbox: String = row.get(1)?;
+        let peer = StoredPeer { inbox: serde_json::from_str(&inbox).unwrap_or_default(), work: row.get(2)? };
+        Ok((row.get(0)?, peer))
+    };
+    let found = intact::read(row, 3, "peer", unverified, |(key, peer)| mark(key, peer));
+    Ok(found.map(|(_, peer)| peer).unwrap_or_default())
+}
+
 impl Store {
     /// What is known of a key; nothing if it never showed v2.
     ///
     /// # Errors
     /// [`super::Error`].
     pub fn peer(&self, key: &PublicKey) -> Result<Option<StoredPeer>> {
-        self.query_one("SELECT inbox, work FROM peers WHERE key = ?", [key], |row| {
-            let inbox: String = row.get(0)?;
-            Ok(StoredPeer { inbox: serde_json::from_str(&inbox).unwrap_or_default(), work: row.get(1)? })
-        })
+        self.query_one("SELECT key, inbox, work, hash FROM peers WHERE key = ?", [key], read)
     }
 
     /// A key has shown v2. An empty list of relays changes none that is known.
@@ -33,11 +48,14 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn save_peer(&mut self, key: &PublicKey, peer: &StoredPeer, now: Millis) -> Result<()> {
-        let inbox = json(&peer.inbox);
+        let mut peer = peer.clone();
+        if peer.inbox.is_empty() {
+            peer.inbox = self.peer(key)?.unwrap_or_default().inbox;
+        }
         self.execute(
-            "INSERT INTO peers VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET \
-             inbox = iif(?2 = '[]', inbox, ?2), work = ?3, at = ?4",
-            (key, inbox, peer.work, now),
+            "INSERT INTO peers (key, inbox, work, at, hash) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT DO UPDATE SET inbox = ?2, work = ?3, at = ?4, hash = ?5",
+            (key, json(&peer.inbox), peer.work, now, mark(key, &peer)),
         )
     }
 

@@ -7,7 +7,7 @@
 //!
 //! SQLite reads a table as a tree of pages: a page that is damaged hides the rows below it and none of the others. So
 //! each table is read from both ends, up to where it cannot be read any more. What a row says may be damaged without
-//! SQLite noticing; messages carry a hash for that (`messages`).
+//! SQLite noticing; for that rows carry a hash (`intact`).
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -257,6 +257,16 @@ ALTER TABLE contacts ADD COLUMN verified INTEGER NOT NULL DEFAULT 0;
 -- The message by which the peer was told of a question: an answer names it.
 ALTER TABLE tickets ADD COLUMN message BLOB;
 "#,
+    r#"
+-- Of what a row says, as `messages` has it. Older rows have none.
+ALTER TABLE contacts ADD COLUMN hash BLOB;
+ALTER TABLE peers ADD COLUMN hash BLOB;
+ALTER TABLE outbox ADD COLUMN hash BLOB;
+ALTER TABLE transfers ADD COLUMN hash BLOB;
+ALTER TABLE waiting_mail ADD COLUMN hash BLOB;
+-- Of the offer and of what goes with it. What the delivery machine keeps here is numbers.
+ALTER TABLE lines ADD COLUMN hash BLOB;
+"#,
 ];
 
 /// Brings the database to this program's version, one transaction a step.

@@ -2,6 +2,7 @@
 
 use rusqlite::Row;
 
+use super::intact::{self, Content, Mark};
 use super::{Result, Store};
 use crate::proto::call::Knock;
 use crate::proto::{MessageId, Millis, PublicKey};
@@ -23,9 +24,25 @@ pub struct WaitingMail {
     pub seq: Option<u64>,
 }
 
-const MAIL: &str = "message, peer, text, name, mime, at, seq";
+const MAIL: &str = "message, peer, text, name, mime, at, seq, hash";
 
-fn read_mail(row: &Row<'_>) -> rusqlite::Result<WaitingMail> {
+fn mark(mail: &WaitingMail) -> Mark {
+    let (name, mime) = mail.file.as_ref().map(|(name, mime)| (name, mime)).unzip();
+    Content::new()
+        .field(mail.message.0)
+        .field(mail.peer.0)
+        .field(&mail.text)
+        .optional(name)
+        .optional(mime)
+        .number(mail.at.0)
+        .mark()
+}
+
+fn read_mail(row: &Row<'_>) -> rusqlite::Result<Option<WaitingMail>> {
+    Ok(intact::read(row, 7, "mail that waits", read_unverified, mark))
+}
+
+fn read_unverified(row: &Row<'_>) -> rusqlite::Result<WaitingMail> {
     let file = match (row.get(3)?, row.get(4)?) {
         (Some(name), Some(mime)) => Some((name, mime)),
         _ => None,
@@ -94,10 +111,11 @@ impl Store {
     pub fn hold_mail(&mut self, mail: &WaitingMail) -> Result<bool> {
         let (name, mime) = mail.file.as_ref().map(|(name, mime)| (name, mime)).unzip();
         let added = self.changed(
-            "INSERT INTO waiting_mail (message, peer, text, name, mime, at, seq) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 \
+            "INSERT INTO waiting_mail (message, peer, text, name, mime, at, seq, hash) \
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 \
              WHERE NOT EXISTS (SELECT 1 FROM messages WHERE peer = ?2 AND sender = 'peer' AND message = ?1) \
              ON CONFLICT DO NOTHING",
-            (mail.message, mail.peer, &mail.text, name, mime, mail.at, mail.seq),
+            (mail.message, mail.peer, &mail.text, name, mime, mail.at, mail.seq, mark(mail)),
         )?;
         Ok(added > 0)
     }
@@ -107,7 +125,8 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn waiting_mail(&self) -> Result<Vec<WaitingMail>> {
-        self.query_all(&format!("SELECT {MAIL} FROM waiting_mail ORDER BY row"), [], read_mail)
+        let sql = format!("SELECT {MAIL} FROM waiting_mail ORDER BY row");
+        Ok(self.query_all(&sql, [], read_mail)?.into_iter().flatten().collect())
     }
 
     /// Takes one message out of the queue.
@@ -128,7 +147,7 @@ impl Store {
         if !mail.is_empty() {
             self.execute("DELETE FROM waiting_mail WHERE peer = ?", [peer])?;
         }
-        Ok(mail)
+        Ok(mail.into_iter().flatten().collect())
     }
 
     /// Keys that claim an agent id which is another's.

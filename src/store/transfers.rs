@@ -2,6 +2,7 @@
 
 use rusqlite::Row;
 
+use super::intact::{self, Content, Mark};
 use super::{Result, Store};
 use crate::proto::{CallId, Hex, MessageId};
 
@@ -30,9 +31,28 @@ pub struct StoredTransfer {
     pub accepted: bool,
 }
 
-const COLUMNS: &str = "call, outgoing, message, stream, name, mime, size, sha256, done, accepted";
+const COLUMNS: &str = "call, outgoing, message, stream, name, mime, size, sha256, done, accepted, hash";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<StoredTransfer> {
+fn mark(it: &StoredTransfer) -> Mark {
+    Content::new()
+        .field(it.call.0)
+        .field([it.outgoing.into(), it.accepted.into()])
+        .field(it.message.0)
+        .field(&it.name)
+        .field(&it.mime)
+        .field(it.sha256.0)
+        .number(it.stream.into())
+        .number(it.size)
+        .number(it.done)
+        .mark()
+}
+
+/// A file under way, if it is what was written: of a damaged one, a message that waits is carried another way.
+fn read(row: &Row<'_>) -> rusqlite::Result<Option<StoredTransfer>> {
+    Ok(intact::read(row, 10, "file under way", read_unverified, mark))
+}
+
+fn read_unverified(row: &Row<'_>) -> rusqlite::Result<StoredTransfer> {
     Ok(StoredTransfer {
         call: row.get(0)?,
         outgoing: row.get(1)?,
@@ -54,8 +74,10 @@ impl Store {
     /// [`super::Error`].
     pub fn save_transfer(&mut self, it: &StoredTransfer) -> Result<()> {
         self.execute(
-            "INSERT INTO transfers (call, outgoing, message, stream, name, mime, size, sha256, done, accepted) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO UPDATE SET stream = ?4, done = ?9, accepted = ?10",
+            "INSERT INTO transfers (call, outgoing, message, stream, name, mime, size, sha256, done, accepted, hash) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+             ON CONFLICT DO UPDATE SET stream = ?4, name = ?5, mime = ?6, size = ?7, sha256 = ?8, done = ?9, \
+             accepted = ?10, hash = ?11",
             (
                 it.call,
                 it.outgoing,
@@ -67,6 +89,7 @@ impl Store {
                 it.sha256,
                 it.done,
                 it.accepted,
+                mark(it),
             ),
         )
     }
@@ -76,7 +99,8 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn transfers(&self, call: &CallId) -> Result<Vec<StoredTransfer>> {
-        self.query_all(&format!("SELECT {COLUMNS} FROM transfers WHERE call = ?"), [call], read)
+        let sql = format!("SELECT {COLUMNS} FROM transfers WHERE call = ?");
+        Ok(self.query_all(&sql, [call], read)?.into_iter().flatten().collect())
     }
 
     /// A file is through, or is not to come.

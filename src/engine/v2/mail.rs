@@ -4,6 +4,9 @@
 //! held back until its turn like anything else; the rest is shown in the order in which it was written, as far as it
 //! comes at once.
 
+use std::collections::btree_map;
+use std::collections::{BTreeMap, BTreeSet};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -183,10 +186,25 @@ impl Core {
         Some(MailBody::File { name: file.name, mime: file.mime, bytes })
     }
 
-    /// After a start: what was accepted, and whose wrap was not sealed before the crash.
+    /// The messages of ours that a call's delivery machine has.
+    fn carried_in(&self, id: &CallId) -> Result<BTreeSet<MessageId>, store::Error> {
+        let said = self.lines.talks.get(id).map(|talk| talk.delivery.undelivered()).unwrap_or_default();
+        let files = self.store.transfers(id)?.into_iter().filter(|it| it.outgoing).map(|it| it.message);
+        Ok(said.into_iter().chain(files).collect())
+    }
+
+    /// After a start: what was accepted and is not on its way, because the crash came before its wrap was sealed, or
+    /// because its event or its entry on the disk is damaged.
     pub(super) fn post_unposted(&mut self, now: Millis) -> Result<(), store::Error> {
+        self.store.drop_damaged_outbox()?;
+        let mut carried: BTreeMap<CallId, BTreeSet<MessageId>> = BTreeMap::new();
         for stored in self.store.unposted()? {
             let NewMessage { message, call, .. } = stored.message;
+            if let Some(id) = call.filter(|id| self.lines.talks.contains_key(id))
+                && let btree_map::Entry::Vacant(place) = carried.entry(id)
+            {
+                place.insert(self.carried_in(&id)?);
+            }
             match call {
                 None => {
                     if let Some(letter) = self.letter_of(&stored.message, now)? {
@@ -194,12 +212,14 @@ impl Core {
                     }
                 }
                 // Of a call that is up, or drains, the delivery machine has it.
-                Some(id) if self.lines.talks.contains_key(&id) => {}
-                Some(id) => {
-                    if let Some(call) = self.restore_call(&id)?.filter(|call| call.protocol == Protocol::V2) {
+                Some(id) if carried.get(&id).is_some_and(|carried| carried.contains(&message)) => {}
+                Some(id) => match self.restore_call(&id)? {
+                    Some(call) if call.protocol == Protocol::V2 => {
                         self.post_left_over(&call, &message, now)?;
                     }
-                }
+                    Some(call) => self.give_up(&call.id, Some(&message), "its event was damaged", now)?,
+                    None => {}
+                },
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::proto::TicketState;
+use crate::proto::call::Line;
 use crate::proto::v2::batch::{Entry, Kind};
 use crate::proto::v2::delivery::{Change, Queued};
 
@@ -132,4 +133,129 @@ fn of_a_message_in_parts_all_go_when_one_is_damaged() {
     let saved = store.delivery(&Hex([1; 8])).unwrap();
     let kinds: Vec<_> = saved.unacked.iter().map(|queued| queued.entry.kind).collect();
     assert_eq!(kinds, [Kind::Text, Kind::Text, Kind::Ping, Kind::Ping]);
+}
+
+#[test]
+fn of_contacts_a_changed_row_is_a_stranger_and_stays_blocked_if_it_was() {
+    let folder = folder();
+    let mut store = store(&folder);
+    let contact = |key: u8, name: &str, blocked| StoredContact {
+        key: Hex([key; 32]),
+        name: Some(name.into()),
+        agent_id: Some(format!("{name}-agent")),
+        known: true,
+        blocked,
+        verified: true,
+        ..StoredContact::default()
+    };
+    for (key, name, blocked) in [(1, "ann", false), (2, "bob", false), (3, "mallory", true)] {
+        store.save_contact(&contact(key, name, blocked)).unwrap();
+    }
+    // A name that moves leaves the row of its former key as good as new.
+    store.save_contact(&contact(4, "ann", false)).unwrap();
+    let former = StoredContact { name: None, agent_id: None, ..contact(1, "ann", false) };
+    let named = |contacts: &[StoredContact]| contacts.iter().filter(|it| it.name.is_some()).count();
+    assert!(store.contacts().unwrap().contains(&former));
+    damage(&store, "UPDATE contacts SET name = 'ally' WHERE name = 'bob'");
+    damage(&store, "UPDATE contacts SET agent_id = 'alice' WHERE name = 'mallory'");
+    let shown = store.contacts().unwrap();
+    assert_eq!((shown.len(), named(&shown)), (3, 1), "{shown:?}");
+    let blocked = StoredContact { key: Hex([3; 32]), blocked: true, ..StoredContact::default() };
+    assert!(shown.contains(&blocked), "{shown:?}");
+    // And a row may be written again.
+    store.save_contact(&contact(2, "ally", false)).unwrap();
+    assert_eq!(named(&store.contacts().unwrap()), 2);
+}
+
+#[test]
+fn a_peer_whose_row_was_changed_has_still_shown_v2_and_has_named_no_relays() {
+    let folder = folder();
+    let mut store = store(&folder);
+    let key = Hex([1; 32]);
+    let peer = StoredPeer { inbox: vec!["wss://inbox.example".into()], work: 3 };
+    store.save_peer(&key, &peer, NOW).unwrap();
+    store.save_peer(&key, &StoredPeer { inbox: Vec::new(), work: 4 }, NOW).unwrap();
+    assert_eq!(store.peer(&key).unwrap(), Some(StoredPeer { work: 4, ..peer }));
+    damage(&store, "UPDATE peers SET inbox = '[\"wss://inbox.exampme\"]'");
+    assert_eq!(store.peer(&key).unwrap(), Some(StoredPeer::default()));
+}
+
+#[test]
+fn an_event_or_a_file_on_its_way_is_not_believed_where_its_row_was_changed() {
+    let folder = folder();
+    let mut store = store(&folder);
+    store.save_call(&call(1)).unwrap();
+    for event in [1, 2] {
+        store
+            .enqueue(&Outgoing {
+                event: Hex([event; 32]),
+                kind: 1059,
+                created_at: 1_000,
+                json: "{}".into(),
+                call: Hex([1; 8]),
+                message: None,
+                at: NOW,
+                relays: (event == 2).then(|| vec!["wss://a.example".into()]),
+            })
+            .unwrap();
+    }
+    assert_eq!(store.outbox().unwrap().len(), 2);
+    damage(&store, "UPDATE outbox SET relays = '[\"wss://b.example\"]' WHERE relays IS NOT NULL");
+    assert_eq!(store.outbox().unwrap().len(), 1);
+    assert!(store.queued(&Hex([2; 32])).unwrap().is_none());
+    store.drop_damaged_outbox().unwrap();
+    assert_eq!(store.count("SELECT count(*) FROM outbox", []).unwrap(), 1);
+
+    let mut file = StoredTransfer {
+        call: Hex([1; 8]),
+        outgoing: false,
+        message: Hex([4; 16]),
+        stream: 3,
+        name: "report.txt".into(),
+        mime: "text/plain".into(),
+        size: 9,
+        sha256: Hex([7; 32]),
+        done: 0,
+        accepted: true,
+    };
+    store.save_transfer(&file).unwrap();
+    file.done = 4;
+    store.save_transfer(&file).unwrap();
+    assert_eq!(store.transfers(&file.call).unwrap(), [file.clone()]);
+    damage(&store, "UPDATE transfers SET name = 'report.exe'");
+    assert!(store.transfers(&file.call).unwrap().is_empty());
+    store.save_transfer(&file).unwrap();
+    assert_eq!(store.transfers(&file.call).unwrap(), [file]);
+}
+
+#[test]
+fn mail_that_waits_is_not_shown_where_it_was_changed() {
+    let folder = folder();
+    let mut store = store(&folder);
+    let mail = |id: u8| WaitingMail {
+        message: Hex([id; 16]),
+        peer: Hex([9; 32]),
+        text: "hello".into(),
+        file: None,
+        at: NOW,
+        seq: None,
+    };
+    assert!(store.hold_mail(&mail(1)).unwrap() && store.hold_mail(&mail(2)).unwrap());
+    damage(&store, "UPDATE waiting_mail SET text = 'the owner agreed' WHERE row = 1");
+    assert_eq!(store.waiting_mail().unwrap(), [mail(2)]);
+    assert_eq!(store.take_mail_of(&mail(1).peer).unwrap(), [mail(2)]);
+    assert!(store.waiting_mail().unwrap().is_empty() && store.hold_mail(&mail(1)).unwrap());
+}
+
+#[test]
+fn of_a_line_that_was_changed_the_offer_is_not_believed() {
+    let folder = folder();
+    let mut store = store(&folder);
+    let call = call(1);
+    store.save_call(&call).unwrap();
+    store.save_line(&call, &Line::new(3, None, true)).unwrap();
+    assert_eq!(store.line(&call.id).unwrap().map(|line| (line.generation, line.ours)), Some((3, true)));
+    damage(&store, "UPDATE lines SET offer = '{}', rumor = zeroblob(32)");
+    let line = store.line(&call.id).unwrap().unwrap();
+    assert_eq!((line.generation, line.offer.is_none()), (3, true));
 }

@@ -16,7 +16,7 @@ use crate::mutants::{Mutant, planted};
 use crate::proto::v2::batch::{Ack, Batch, CONTROL, Entry, Kind};
 use crate::proto::v2::body::{self, CHUNK_LIMIT, Content};
 use crate::proto::v2::frame;
-use crate::proto::{Hex, Millis};
+use crate::proto::{Hex, MessageId, Millis};
 
 /// Where the call is in its life, as far as the machine is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +154,11 @@ impl Delivery {
     /// Whether [`Self::poll_output`] has something.
     pub fn has_output(&self) -> bool {
         !self.outputs.is_empty()
+    }
+
+    /// Messages of ours that the peer may not have, in their order.
+    pub fn undelivered(&self) -> Vec<MessageId> {
+        self.outgoing.undelivered()
     }
 
     /// Whether one side has ended the call.
