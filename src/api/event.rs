@@ -41,6 +41,18 @@ pub struct Event {
     pub strangers: Option<Strangers>,
 }
 
+impl Event {
+    /// Whether any of its members says what it is about, as every event's does whose rows are whole.
+    pub fn is_about_something(&self) -> bool {
+        self.message.is_some()
+            || self.call_state.is_some()
+            || self.escalation.is_some()
+            || self.key_changed.is_some()
+            || self.relay.is_some()
+            || self.strangers.is_some()
+    }
+}
+
 /// What strangers did beyond their limits, since the owner was told last. At most once an hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Strangers {

@@ -102,8 +102,10 @@ impl Core {
     }
 
     fn write_audit(&self, cursor: u64) -> Result<(), store::Error> {
-        if let Some(entry) = self.store.event(cursor)? {
-            self.audit.write(&self.event_view(&entry)?);
+        if let Some(entry) = self.store.event(cursor)?
+            && let Some(event) = self.event_view(&entry)?
+        {
+            self.audit.write(&event);
         }
         Ok(())
     }

@@ -80,7 +80,8 @@ impl Core {
         })
     }
 
-    pub(super) fn event_view(&self, entry: &JournalEntry) -> Result<Event, store::Error> {
+    /// An event with what it is about; none if that is gone: a damaged row, or one that was forgotten.
+    pub(super) fn event_view(&self, entry: &JournalEntry) -> Result<Option<Event>, store::Error> {
         let event = &entry.event;
         let mut view = Event {
             cursor: entry.cursor,
@@ -115,7 +116,7 @@ impl Core {
                 _ => view.relay = serde_json::from_str::<RelayNote>(detail).ok(),
             }
         }
-        Ok(view)
+        Ok(view.is_about_something().then_some(view))
     }
 
     pub(super) fn contact_view(

@@ -154,15 +154,17 @@ impl Core {
         if attempt.first {
             self.check_wait_place(consumer, after, call)?;
         }
-        let filter = Filter {
+        let mut filter = Filter {
             consumer: consumer.map(str::to_owned),
             after: after.unwrap_or(0),
             call: call.copied(),
             kinds: kinds.to_vec(),
         };
-        if let Some(entry) = self.store.peek(&filter)? {
-            let event = self.event_view(&entry)?;
-            return Ok(WaitReply { cursor: entry.cursor, event: Some(event), timeout: false }.into());
+        while let Some(entry) = self.store.peek(&filter)? {
+            filter.after = entry.cursor;
+            if let Some(event) = self.event_view(&entry)? {
+                return Ok(WaitReply { cursor: entry.cursor, event: Some(event), timeout: false }.into());
+            }
         }
         if !is_over(attempt, timeout_s) {
             return Ok(Answer::Wait { until: deadline(attempt.since, timeout_s), topic: Topic::Journal });
