@@ -10,6 +10,11 @@ use crate::daemon::{self, Launcher};
 use crate::home::Home;
 use crate::ipc::{Client, Lost};
 
+/// What answers commands: the daemon at the end of a [`Line`], or what a test puts in its place.
+pub(super) trait Ask: Sync {
+    fn ask(&self, command: Command) -> impl Future<Output = Result<Reply, Error>> + Send;
+}
+
 pub(super) struct Line {
     folder: Option<PathBuf>,
     launcher: Launcher,
@@ -19,20 +24,6 @@ pub(super) struct Line {
 impl Line {
     pub(super) fn new(folder: Option<PathBuf>, launcher: Launcher) -> Self {
         Self { folder, launcher, client: Mutex::new(None) }
-    }
-
-    /// Asks a command. A daemon that was lost is started again, once, for what may be asked twice.
-    pub(super) async fn ask(&self, command: Command) -> Result<Reply, Error> {
-        let twice = may_be_asked_twice(&command);
-        let client = self.client().await?;
-        match client.try_ask(command.clone()).await {
-            Ok(reply) => return reply,
-            Err(Lost) => self.forget(&client).await,
-        }
-        match twice {
-            true => self.client().await?.ask(command).await,
-            false => Err(Lost.into()),
-        }
     }
 
     async fn client(&self) -> Result<Arc<Client>, Error> {
@@ -49,6 +40,22 @@ impl Line {
     async fn forget(&self, lost: &Arc<Client>) {
         let mut place = self.client.lock().await;
         place.take_if(|client| Arc::ptr_eq(client, lost));
+    }
+}
+
+impl Ask for Line {
+    /// Asks a command. A daemon that was lost is started again, once, for what may be asked twice.
+    async fn ask(&self, command: Command) -> Result<Reply, Error> {
+        let twice = may_be_asked_twice(&command);
+        let client = self.client().await?;
+        match client.try_ask(command.clone()).await {
+            Ok(reply) => return reply,
+            Err(Lost) => self.forget(&client).await,
+        }
+        match twice {
+            true => self.client().await?.ask(command).await,
+            false => Err(Lost.into()),
+        }
     }
 }
 

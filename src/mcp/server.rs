@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 
-use super::line::Line;
+use super::line::{Ask, Line};
 use super::tools::{self, Asked};
 use super::watch::{Follower, HandedOver, Waker};
 use crate::api::{Command, Error, EventKind, to_json};
@@ -46,7 +46,7 @@ impl Server {
         }
         match asked {
             Asked::Command(command) => json(self.line.ask(command).await?),
-            Asked::Wait(wait) => json(self.handed_over.wait(&self.line, wait).await?),
+            Asked::Wait(wait) => json(self.handed_over.wait(&*self.line, wait).await?),
         }
     }
 

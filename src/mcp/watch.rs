@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::line::Line;
+use super::line::{Ask, Line};
 use super::tools::{LONGEST_S, Wait};
 use crate::api::{Command, Error, ErrorKind, Event, EventKind, Messages, WaitReply};
 
@@ -57,7 +57,7 @@ pub(super) struct HandedOver(Mutex<Vec<u64>>);
 
 impl HandedOver {
     /// Takes what the last wait handed over, then hands over what there is, or waits for it.
-    pub(super) async fn wait(&self, line: &Line, asked: Wait) -> Result<News, Error> {
+    pub(super) async fn wait(&self, line: &impl Ask, asked: Wait) -> Result<News, Error> {
         let upto = match asked.cursor.as_str() {
             "" => u64::MAX,
             text => text.parse().map_err(|_| {
@@ -102,7 +102,7 @@ impl HandedOver {
 }
 
 /// Takes an event. One that is no longer kept is taken.
-async fn take(line: &Line, cursor: u64) -> Result<(), Error> {
+async fn take(line: &impl Ask, cursor: u64) -> Result<(), Error> {
     match line.ask(Command::Commit { consumer: Some(CONSUMER.to_owned()), cursor }).await {
         Err(error) if error.kind != ErrorKind::CursorExpired => Err(error),
         _ => Ok(()),
@@ -127,7 +127,7 @@ impl Follower {
                 Some(after) => after,
                 None => *self.after.insert(end(&self.line).await),
             };
-            match look(&self.line, None, Some(after), LOOK_S).await {
+            match look(&*self.line, None, Some(after), LOOK_S).await {
                 Ok(WaitReply { event: Some(event), .. }) => {
                     self.after = Some(event.cursor);
                     return event.kind;
@@ -167,7 +167,7 @@ impl Waker {
     }
 
     async fn look(&self, consumer: Option<&str>, after: Option<u64>, timeout_s: f64) -> Option<Event> {
-        match look(&self.line, consumer, after, timeout_s).await {
+        match look(&*self.line, consumer, after, timeout_s).await {
             Ok(reply) => reply.event,
             Err(_) => {
                 tokio::time::sleep(PAUSE).await;
@@ -178,7 +178,7 @@ impl Waker {
 }
 
 async fn look(
-    line: &Line,
+    line: &impl Ask,
     consumer: Option<&str>,
     after: Option<u64>,
     timeout_s: f64,
@@ -196,6 +196,78 @@ async fn end(line: &Line) -> u64 {
         match messages.and_then(Messages::try_from) {
             Ok(messages) => return messages.cursor,
             Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex as Shared;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::api::{Done, Reply, Time};
+    use crate::proto::Millis;
+
+    /// A journal of three events, which may fall silent after so many looks at it.
+    struct Journal {
+        looks_left: Shared<usize>,
+        taken: Shared<Vec<u64>>,
+    }
+
+    impl Ask for Journal {
+        async fn ask(&self, command: Command) -> Result<Reply, Error> {
+            match command {
+                Command::Wait { after, .. } => {
+                    let silent = {
+                        let mut left = self.looks_left.lock().unwrap();
+                        let silent = *left == 0;
+                        *left = left.saturating_sub(1);
+                        silent
+                    };
+                    if silent {
+                        std::future::pending::<()>().await;
+                    }
+                    let low = self.taken.lock().unwrap().len() as u64;
+                    let cursor = after.unwrap_or(low) + 1;
+                    let event = (cursor <= 3).then(|| event(cursor));
+                    Ok(WaitReply { cursor: cursor.min(3), timeout: event.is_none(), event }.into())
+                }
+                Command::Commit { cursor, .. } => {
+                    self.taken.lock().unwrap().push(cursor);
+                    Ok(Done { at: Time(Millis::default()) }.into())
+                }
+                _ => unreachable!(),
+            }
+        }
+    }
+
+    fn event(cursor: u64) -> Event {
+        let json = serde_json::json!({
+            "cursor": cursor, "kind": "call.missed", "at": "2026-11-26T12:00:00.000Z", "call": null,
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn cursors(news: &News) -> Vec<u64> {
+        news.events.iter().map(|event| event.cursor).collect()
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_cancelled_half_way_takes_nothing_and_the_next_one_hands_over_all() {
+        for looks in 0..=3 {
+            let journal = Journal { looks_left: Shared::new(looks), taken: Shared::new(Vec::new()) };
+            let handed_over = HandedOver::default();
+            let asked = || Wait { timeout_s: 45.0, cursor: String::new() };
+            assert!(handed_over.wait(&journal, asked()).now_or_never().is_none(), "it waits, and is dropped");
+            *journal.looks_left.lock().unwrap() = usize::MAX;
+            let news = handed_over.wait(&journal, asked()).await.unwrap();
+            assert_eq!((cursors(&news), &journal.taken.lock().unwrap()[..]), (vec![1, 2, 3], &[][..]));
+            // What was handed over is taken by the wait after it, which finds no more.
+            let news = handed_over.wait(&journal, asked()).await.unwrap();
+            assert!(news.timeout && news.events.is_empty());
+            assert_eq!(*journal.taken.lock().unwrap(), [1, 2, 3]);
         }
     }
 }
