@@ -79,7 +79,7 @@ mutants: $(TOOLS)
 # An environment of its own: what builds a site is not what tests need.
 SITE := build/site-tools
 docs: $(SITE)/.installed
-	@$(TIMED) 'site' $(SITE)/bin/mkdocs build --strict --quiet
+	@$(TIMED) 'site' $(SITE)/bin/mkdocs build --strict
 
 $(SITE)/.installed: docs/requirements.txt
 	rm -rf $(SITE)

@@ -19,7 +19,7 @@ from mkdocs.structure.files import File
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs"
 
-LINK = re.compile(r"(?<=\]\()(?P<target>(?!\w+:|#)[^)#\s]+)(?P<anchor>#[^)\s]*)?(?=\))")
+LINK = re.compile(r"\[(?P<words>[^\]]*)\]\((?P<target>(?!\w+:|#)[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 HIDDEN = re.compile(r"^ *<!-- hidden .*?^ *-->\n", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"^ *<!--.*?-->\n", re.MULTILINE)
 
@@ -61,8 +61,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         if path is None:
             return link[0]
         if path.is_dir():
-            raise PluginError(f"{page.file.src_uri}: {link['target']} is a folder: name a file of it")
-        return posixpath.relpath(in_site(path), posixpath.dirname(page.file.src_uri) or ".")
+            # A browser has nothing to show of a folder.
+            return link["words"]
+        target = posixpath.relpath(in_site(path), posixpath.dirname(page.file.src_uri) or ".")
+        return f"[{link['words']}]({target})"
 
     text = MARK.sub("", HIDDEN.sub("", markdown))
     return LINK.sub(moved, text)
