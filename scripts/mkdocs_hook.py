@@ -70,8 +70,17 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     return LINK.sub(moved, text)
 
 
+FETCHED = re.compile(
+    r"<(?:script|img|iframe|audio|video|source)[^>]*\ssrc=.?(?:https?:)?//|<link[^>]*\shref=.?(?:https?:)?//"
+    r"|url\(.?(?:https?:)?//|@import[^;]*//"
+)
+
+
 def on_post_build(config: Any) -> None:
-    """Writes `llms-full.txt`: the pages that `llms.txt` names, in its order."""
+    """Writes `llms-full.txt`: the pages that `llms.txt` names, in its order. Nothing may be fetched from elsewhere."""
+    for path in Path(config["site_dir"]).rglob("*"):
+        if path.suffix in (".html", ".css") and (found := FETCHED.search(path.read_text(encoding="utf-8"))):
+            raise PluginError(f"{path} fetches from elsewhere: {found[0]}")
     index = (DOCS / "llms.txt").read_text(encoding="utf-8")
     pages = dict.fromkeys(link["target"] for link in LINK.finditer(index) if link["target"].endswith(".md"))
     texts = [
