@@ -2,11 +2,13 @@
 #
 #   make demo    the whole documented flow on this machine alone
 #   make test    Rust, Python and interop tests
-#   make lint    formatters, linters, type checkers
+#   make lint    formatters, linters, type checkers, and the links of the documentation
 #   make bench   the benchmarks
 #   make soak    the tests that take minutes
 #   make fuzz    what strangers can send, guided by coverage: a minute an input, or P2P_FUZZ_SECONDS
 #   make mutants plants fifteen bugs, one after the other: a check catches each
+#   make docs    the documentation as a site, in build/site; every link in it leads somewhere
+#   make reference   writes docs/reference/ anew, from the code
 #   make frameworks  the agent frameworks, each in an environment of its own; FRAMEWORKS='crewai ag2' for some of them
 #   make clean   removes what was built
 #
@@ -36,7 +38,7 @@ ifeq ($(shell $(BIN)/python -c 'print("alive")' 2>/dev/null),)
 $(TOOLS): always
 endif
 
-.PHONY: demo test lint bench soak fuzz mutants frameworks clean always
+.PHONY: demo test lint bench soak fuzz mutants docs reference frameworks clean always
 .DEFAULT_GOAL := test
 
 demo: $(NATIVE)
@@ -58,6 +60,7 @@ lint: $(TOOLS)
 	@$(TIMED) 'mypy' $(BIN)/mypy
 	@$(TIMED) 'stubtest' $(BIN)/stubtest p2p_comm._native
 	@$(if $(DENY),$(TIMED) 'cargo deny' scripts/deny.sh,echo 'cargo deny: not installed, not run')
+	@$(MAKE) --no-print-directory --quiet docs
 
 bench: $(TOOLS)
 	@$(TIMED) 'benchmarks' scripts/bench.sh
@@ -72,6 +75,20 @@ fuzz:
 # Needs strace, as `make soak` does; the program with the bugs is in build/mutants, and .venv has none.
 mutants: $(TOOLS)
 	@$(TIMED) 'planted bugs' $(BIN)/python scripts/mutants.py
+
+# An environment of its own: what builds a site is not what tests need.
+SITE := build/site-tools
+docs: $(SITE)/.installed
+	@$(TIMED) 'site' $(SITE)/bin/mkdocs build --strict
+
+$(SITE)/.installed: docs/requirements.txt
+	rm -rf $(SITE)
+	$(PYTHON) -m venv $(SITE)
+	@$(TIMED) 'site tools' $(SITE)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+reference: $(NATIVE)
+	@$(BIN)/python scripts/reference.py
 
 frameworks: $(NATIVE)
 	@$(TIMED) 'frameworks' scripts/frameworks.sh $(FRAMEWORKS)

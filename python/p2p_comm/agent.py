@@ -46,7 +46,7 @@ class Agent:
         capabilities: What it announces that it can do.
         relays: URLs of the relays to use instead of the configured ones.
         home: The folder of the agent. Default: `P2P_COMM_HOME`, or `~/.openclaw`.
-        owner: How to reach its human owner: a command or a webhook's URL.
+        owner: How to reach its human owner, as in the setting `owner`: `exec:PROGRAM`, or a webhook's URL.
 
     What is not given comes from the environment, from `config.toml` of the home, or from the defaults, in this order.
     """

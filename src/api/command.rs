@@ -193,7 +193,7 @@ pub enum Command {
         /// The decision.
         answer: String,
     },
-    /// Takes settings that changed in `config.toml`: name, capabilities, owner. Reply: [`super::Done`].
+    /// Takes settings that changed in `config.toml`, those that count at once. Reply: [`super::Done`].
     Reload {},
 }
 

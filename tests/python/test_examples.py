@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -11,19 +13,86 @@ from typing import Any
 
 import pytest
 
+from parts.relays import CONSOLE_SCRIPT
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+def lines(name: str, *words: str) -> list[str]:
+    """What an example prints."""
+    command = [sys.executable, str(EXAMPLES / name), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
 def test_a_task_is_delegated() -> None:
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / "delegate.py"], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.stderr == ""
-    found, report = done.stdout.splitlines()
+    found, report = lines("delegate.py")
     assert found == "found worker"
     name, _, counted = report.partition(" ")
     assert name == "report.json"
     assert json.loads(counted) == {"file": "letter.txt", "words": 11, "most frequent": ["the", 3]}
+
+
+PANEL = [
+    "cost: Yes. The new host is cheaper.",
+    "risk: No. Nobody has rehearsed it.",
+    "cost, having heard the other: Then wait a month: the old host costs 90 EUR.",
+    "risk, having heard the other: A month is fine: then there is time to rehearse.",
+    "a panel with cost: 4 messages",
+    "a panel with risk: 4 messages",
+]
+
+
+def test_a_panel_of_three() -> None:
+    assert lines("panel.py") == PANEL
+
+
+def test_a_panel_of_three_on_relays_that_are_named(embedded_relay: str) -> None:
+    assert lines("panel.py", "--relays", embedded_relay) == PANEL
+
+
+@pytest.mark.parametrize(
+    ("answer", "printed"),
+    [
+        ("yes", ["the owner agrees", "the seller says: Ordered, thank you."]),
+        ("no", ["the owner does not agree: no"]),
+    ],
+)
+def test_a_human_decides_by_a_program(answer: str, printed: list[str], embedded_relay: str, tmp_path: Path) -> None:
+    """The program is asked in the agent's words, and its answer counts."""
+    program = tmp_path / "owner"
+    program.write_text(f'#!/bin/sh\ncat > "{tmp_path}/asked"\necho \'{{"answer": "{answer}"}}\'\n')
+    program.chmod(0o755)
+    assert lines("human_in_the_loop.py", "--owner", f"exec:{program}", "--relays", embedded_relay) == printed
+    asked = json.loads((tmp_path / "asked").read_text())
+    assert (asked["question"], asked["options"]) == ("Spend 40 EUR on a licence?", ["yes", "no"])
+
+
+def test_a_human_decides_at_a_terminal() -> None:
+    example = subprocess.Popen(
+        [sys.executable, "-u", EXAMPLES / "human_in_the_loop.py"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    ours, theirs = pty.openpty()
+    try:
+        assert example.stdout is not None
+        asks, _, command = example.stdout.readline().strip().partition(" Answer: ")
+        assert asks == "Spend 40 EUR on a licence?"
+        program, *words = command.split()
+        assert program == "p2p-comm"
+        answered = subprocess.run([CONSOLE_SCRIPT, *words], stdin=theirs, stdout=theirs, stderr=theirs, timeout=60)
+        assert answered.returncode == 0
+        out, err = example.communicate(timeout=60)
+        assert (example.returncode, err) == (0, "")
+        assert out.splitlines() == ["the owner agrees", "the seller says: Ordered, thank you."]
+    finally:
+        example.kill()
+        example.communicate()
+        os.close(ours)
+        os.close(theirs)
 
 
 class Display:
