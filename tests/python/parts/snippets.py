@@ -93,8 +93,8 @@ class Page:
 
     @property
     def is_run(self) -> bool:
-        """Whether it has anything that needs a terminal."""
-        return any(it.not_run is None and it.language in ("console", "sh", "python") for it in self.snippets)
+        """Whether it has anything that is more than looked at."""
+        return any(it.not_run is None and it.language in ("console", "sh", "python", "toml") for it in self.snippets)
 
 
 def read_page(path: Path) -> Page:
