@@ -1,15 +1,20 @@
 """Delegating a task: one agent finds another by what it can do, sends it a file, and gets a report back.
 
     python examples/delegate.py
+    python examples/delegate.py --relays wss://relay.example.org
 
-Everything happens on this machine, over a relay of its own. Between machines, `Agent("boss")` and `Agent("worker")`
-take the place of `network.agent(…)`, each in a process of its own; nothing else changes. The worker counts words; an
-agent of a framework can stand in its place: `serve(my_agent, on=worker)`.
+Without `--relays` everything happens on this machine, over a relay of its own. Between machines the two agents are two
+programs; nothing else changes. The worker counts words; an agent of a framework can stand in its place:
+`serve(my_agent, on=worker)`.
 """
 
+import argparse
 import asyncio
+import contextlib
 import json
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 from p2p_comm import Agent, Conversation, Ended, Heard, Message, ReceivedFile, serve
 from p2p_comm.testing import LocalNetwork
@@ -47,13 +52,15 @@ async def delegate(boss: Agent) -> None:
                     raise SystemExit(f"the worker hung up: {reason}")
 
 
-async def main() -> None:
-    """Both of them, on a network of their own."""
-    async with (
-        LocalNetwork() as network,
-        network.agent("worker", capabilities=["counting"]) as worker,
-        network.agent("boss") as boss,
-    ):
+async def main(relays: list[str]) -> None:
+    """Both of them."""
+    async with contextlib.AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="p2p-", ignore_cleanup_errors=True)))
+        relays = relays or [(await stack.enter_async_context(LocalNetwork())).relay]
+        worker = await stack.enter_async_context(
+            Agent("worker", capabilities=["counting"], home=folder / "worker", relays=relays)
+        )
+        boss = await stack.enter_async_context(Agent("boss", home=folder / "boss", relays=relays))
         # `serve` takes calls of those whom the user has named.
         await worker.add_contact("boss", boss.npub)
         working = asyncio.create_task(serve(count_words, on=worker))
@@ -65,4 +72,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--relays", type=lambda text: text.split(","), default=[])
+    asyncio.run(main(arguments.parse_args().relays))

@@ -245,6 +245,7 @@ RUST_TYPES = {
     "TicketId": "id of a question",
     "MessageState": "state",
     "EventKind": "kind of event",
+    "TraceParent": "W3C traceparent",
 }
 
 
@@ -257,7 +258,8 @@ def method(name: str, about: str, fields: str, *, depth: str = "##") -> str:
         many = re.fullmatch(r"Vec<(\w+)>", kind)
         maybe = re.fullmatch(r"Option<(\w+)>", kind)
         inner = (many or maybe)[1] if many or maybe else kind  # type: ignore[index]
-        words = RUST_TYPES[inner]
+        if (words := RUST_TYPES.get(inner)) is None:
+            raise ValueError(f"say in RUST_TYPES of scripts/reference.py what {inner} is in JSON")
         optional = re.search(rf"#\[serde\(default\)\]\s*{found[1]}:", fields) is not None
         rows.append((f"`{found[1]}`", f"list of: {words}" if many else words, "" if optional else "yes", said))
     text = f"{depth} {name}\n\n{about}\n"

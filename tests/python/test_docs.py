@@ -143,6 +143,7 @@ Nothing is done with this.
         ("<!-- later -->\n```sh\nx\n```", "none of the marks"),
         ("<!-- not run: -->\n```sh\nx\n```", "needs a reason"),
         ("```sh\nx\n", "no end"),
+        ("<!-- not run: there is no model -->\n```python\nawait …\n```", "not Python"),
         ("```json\n{…}\n```", "not JSON"),
         ("```toml\na = \n```", "not TOML"),
         ("```output\nx\n```", "stands behind"),

@@ -26,8 +26,9 @@ def lines(name: str, *words: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_a_task_is_delegated() -> None:
-    found, report = lines("delegate.py")
+@pytest.mark.parametrize("where", ["a relay of its own", "relays that are named"])
+def test_a_task_is_delegated(where: str, embedded_relay: str) -> None:
+    found, report = lines("delegate.py", *(["--relays", embedded_relay] if where == "relays that are named" else []))
     assert found == "found worker"
     name, _, counted = report.partition(" ")
     assert name == "report.json"

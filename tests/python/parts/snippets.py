@@ -5,6 +5,7 @@ CONTRIBUTING.md ("Pages whose snippets run") says it to whoever writes a page.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from dataclasses import dataclass, field
@@ -93,8 +94,8 @@ class Page:
 
     @property
     def is_run(self) -> bool:
-        """Whether it has anything that needs a terminal."""
-        return any(it.not_run is None and it.language in ("console", "sh", "python") for it in self.snippets)
+        """Whether it has anything that is more than looked at."""
+        return any(it.not_run is None and it.language in ("console", "sh", "python", "toml") for it in self.snippets)
 
 
 def read_page(path: Path) -> Page:
@@ -165,6 +166,8 @@ def _add(page: Page, line: int, language: str, code: list[str], comments: list[s
             before.page, before.line, before.language, before.code, before.marks, before.not_run, text
         )
         return
+    if language == "python" and not _is_python(text):
+        raise snippet.error("this is not Python")
     if not_run is None and language == "json" and not _is_json(text):
         raise snippet.error("this is not JSON; if something is left out, mark it `<!-- not run: why -->`")
     page.snippets.append(snippet)
@@ -186,6 +189,15 @@ def _marks(page: Page, line: int, comments: list[str]) -> tuple[dict[str, str], 
                 raise PageError.at(page.path, line, f"the mark {name!r} {'takes no' if value else 'needs a'} value")
             marks[name] = value
     return marks, None
+
+
+def _is_python(text: str) -> bool:
+    """As in a cell of a notebook. One that is not run has to be Python all the same."""
+    try:
+        compile(text, "", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
+    except SyntaxError:
+        return False
+    return True
 
 
 def _is_json(text: str) -> bool:
