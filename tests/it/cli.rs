@@ -7,8 +7,9 @@ use std::io::Write;
 use std::process::Stdio;
 
 use p2p_comm::api::{
-    AgentList, CallReply, Calls, Command, Contacts, Done, EndReason, EndReply, Error, ErrorKind, EventKind,
-    Inbox, MessageReply, MessageState, Messages, TicketReply, TicketState, Time, Transcript, WaitReply,
+    AgentList, CallReply, Calls, Channel, Command, Contacts, Done, EndReason, EndReply, Error, ErrorKind, EventKind,
+    Inbox, MessageReply, MessageState, Messages, Questions, TicketReply, TicketState, Time, Transcript,
+    WaitReply,
 };
 use p2p_comm::daemon::VERSION;
 use p2p_comm::proto::Millis;
@@ -26,6 +27,11 @@ fn in_a_call(command: &Command) -> Answer {
             status.relays = vec![relay()];
             status.calls = vec![call()];
             status.unread = 1;
+            let error = Some("the program openclaw is not in the PATH of the daemon".into());
+            status.owner = vec![
+                Channel { channel: "nostr:npub1owner".into(), ok: true, error: None },
+                Channel { channel: "telegram:…".into(), ok: false, error },
+            ];
             status.into()
         }
         Command::List { .. } => AgentList { agents: vec![agent()] }.into(),
@@ -63,6 +69,7 @@ fn in_a_call(command: &Command) -> Answer {
         Command::Messages { .. } => Messages { cursor: 7, messages: vec![message(), sent("hello")] }.into(),
         Command::Transcript { .. } => transcript().into(),
         Command::Calls { .. } => Calls { calls: vec![call()] }.into(),
+        Command::Questions {} => Questions { questions: vec![ticket()] }.into(),
         Command::Contacts {} | Command::ContactEdit(_) => Contacts { contacts: vec![contact()] }.into(),
     }
 }
@@ -174,7 +181,7 @@ verbs! {
     owner_is_tested: "owner" "test";
     owner_replies_only_from_a_terminal: "owner" "reply" "71717171" "yes";
     owner_channels_are_shown: "owner" "show";
-    owner_channels_are_set: "owner" "set" "exec:/usr/bin/notify";
+    owner_channels_are_set: "owner" "set" "nostr:npub1owner" "telegram:123";
     config_is_shown: "config" "show";
     config_is_changed: "config" "set" "name" "Alice";
     config_of_one_key: "config" "get" "max_calls";

@@ -86,6 +86,8 @@ pub fn ticket() -> Ticket {
         channels: vec![Channel { channel: "exec:notify".into(), ok: true, error: None }],
         at: at(5),
         message: None,
+        asked_at: Some(at(5)),
+        expires_at: Some(at(9)),
     }
 }
 

@@ -19,6 +19,9 @@ fn ticket() -> StoredTicket {
         expires_at: NOW,
         taken: false,
         message: None,
+        release: Millis(2),
+        asked: true,
+        digest: false,
     }
 }
 
