@@ -1,7 +1,7 @@
 """Tells a person something by PyPI apprise: what the daemon runs for a way to the owner that begins with `apprise:`.
 
-Reads one JSON object from standard input, `{"url", "title", "body"}`: neither the URL, which holds the service's secret,
-nor what is said stands on a command line. The exit code says how it went.
+Reads one JSON object from standard input, `{"url", "title", "body"}`: neither the URL, which holds the service's
+secret, nor what is said stands on a command line. The exit code says how it went.
 """
 
 from __future__ import annotations

@@ -140,7 +140,6 @@ def test_a_webhook_that_fails_is_tried_again_across_a_crash_as_long_as_the_quest
         ticket = home.ok("escalate", QUESTION)["ticket"]
         way = hook.url.removesuffix("/hook/secret")
         assert outcome(home, ticket, way)["error"] == "it answered 503"
-        hook.wait(2)
         home.kill_daemon()
         before = len(hook.got)
         hook.answer = 200
@@ -151,14 +150,17 @@ def test_a_webhook_that_fails_is_tried_again_across_a_crash_as_long_as_the_quest
         for headers, body in got:
             verify(headers, body, secret)
         wait_until(lambda: outcome(home, ticket, way)["ok"], "the webhook to have it")
-        # Of one that is closed nobody hears any more.
+        # Of one that is closed nobody hears any more, while one that is open is tried again.
         hook.answer = 503
         brief = home.ok("escalate", "Quick?", "--expires", "1")["ticket"]
         home.event("escalation.answered", where=lambda event: event["escalation"]["ticket"] == brief)
-        after = len(hook.got)
-        home.ok("owner", "test")
-        names = [json.loads(body)["ticket"] for _, body in hook.got[after:]]
-        assert brief not in names
+        longer = home.ok("escalate", "Slow?")["ticket"]
+
+        def tries(ticket: str) -> int:
+            return [json.loads(body)["ticket"] for _, body in hook.got].count(ticket)
+
+        wait_until(lambda: tries(longer) >= 2, "a second try")
+        assert tries(brief) == 1
 
 
 def test_openclaw_is_told_that_there_is_a_question_and_not_which(
@@ -171,7 +173,8 @@ def test_openclaw_is_told_that_there_is_a_question_and_not_which(
     words = words_of(log, 6)
     assert words[:5] == ["message", "send", "--channel", "telegram", "--target=-100123"]
     assert words[5].startswith(f"--message=Your agent «{home.agent_id}» has a question for you: {ticket}, until ")
-    assert "pay" not in words[5] and len(words) == 6
+    assert "pay" not in words[5]
+    assert len(words) == 6
     assert outcome(home, ticket, "telegram:…") == {"channel": "telegram:…", "ok": True, "error": None}
     assert home.ok("owner", "show")["channels"][0]["ok"] is True
 
@@ -219,7 +222,8 @@ def test_the_screen_shows_that_there_is_a_question(embedded_relay: str, new_home
     ticket = home.ok("escalate", QUESTION)["ticket"]
     app, end, title, text = words_of(log, 4)
     assert (app, end, title) == ("--app-name=p2p-comm", "--", "A question of your agent")
-    assert ticket in text and "pay" not in text
+    assert ticket in text
+    assert "pay" not in text
     blind = with_path(new_home, embedded_relay, tmp_path / "bin", DBUS_SESSION_BUS_ADDRESS="", XDG_RUNTIME_DIR="")
     blind.environment.pop("DBUS_SESSION_BUS_ADDRESS")
     (way,) = blind.ok("owner", "set", "desktop")["channels"]
