@@ -339,7 +339,8 @@ impl Core {
             self.republish_at,
             self.retry_at,
             self.board.poll_timeout().map(|(at, _)| in_wall(at)),
-            self.owner_wake(wall).map(in_wall),
+            // What could not be committed is not tried again and again: a full disk does not empty itself at once.
+            self.owner_wake(wall).map(in_wall).filter(|_| self.retry_at.is_none()),
             self.board.door().poll_timeout().map(in_wall),
             self.waiters.iter().map(|waiter| waiter.until).min(),
             wraps.filter(|_| self.retry_at.is_none()),

@@ -96,8 +96,19 @@ pub struct Digest {
 pub struct Notice {
     /// The agent.
     pub agent: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub news: News,
+}
+
+/// What a notice tells.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum News {
     /// Strangers beyond their limits. Numbers only: nothing that they wrote.
-    pub strangers: api::Strangers,
+    Strangers(api::Strangers),
+    /// The owner is reached in other ways from now on: these.
+    Ways(Vec<String>),
 }
 
 /// What is carried in one message.

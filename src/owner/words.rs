@@ -1,7 +1,7 @@
 //! What the owner reads. The agent's words and a peer's each stand marked as a quotation, under the name of whoever they
 //! are of; nothing in them can leave it. Ours is the rest.
 
-use super::{Digest, Notice, Parcel, Question};
+use super::{Digest, News, Notice, Parcel, Question};
 use crate::api::{Peer, Time};
 use crate::proto::text::{quote, quote_lines};
 use crate::proto::{Direction, Millis, TicketId, Tier};
@@ -105,7 +105,10 @@ impl Parcel {
         match self {
             Self::Question(_) => "A question of your agent".into(),
             Self::Digest(digest) => format!("{} questions of your agent", digest.count()),
-            Self::Notice(_) => "Strangers at your agent's door".into(),
+            Self::Notice(Notice { news: News::Strangers(_), .. }) => "Strangers at your agent's door".into(),
+            Self::Notice(Notice { news: News::Ways(_), .. }) => {
+                "Your agent has other ways to its owner".into()
+            }
         }
     }
 
@@ -125,7 +128,7 @@ impl Parcel {
                 label(&digest.agent),
                 digest.count()
             ),
-            Self::Notice(notice) => numbers(notice),
+            Self::Notice(notice) => told(notice),
         }
     }
 
@@ -175,7 +178,7 @@ impl Parcel {
                 }
                 text
             }
-            Self::Notice(notice) => numbers(notice),
+            Self::Notice(notice) => told(notice),
         }
     }
 }
@@ -228,17 +231,26 @@ fn came_up_with(peer: &Peer) -> String {
     text
 }
 
-fn numbers(notice: &Notice) -> String {
-    let counts = &notice.strangers;
-    format!(
-        "Strangers have called your agent {} beyond their limits: {} calls and {} messages wait, {} calls and {} messages \
-         were dropped. To see them: p2p-comm inbox",
-        label(&notice.agent),
-        counts.calls_waiting,
-        counts.mail_waiting,
-        counts.calls_dropped,
-        counts.mail_dropped
-    )
+/// Numbers, and words of the user's own settings.
+fn told(notice: &Notice) -> String {
+    let agent = label(&notice.agent);
+    match &notice.news {
+        News::Strangers(counts) => format!(
+            "Strangers have called your agent {agent} beyond their limits: {} calls and {} messages wait, {} calls and {} \
+             messages were dropped. To see them: p2p-comm inbox",
+            counts.calls_waiting, counts.mail_waiting, counts.calls_dropped, counts.mail_dropped
+        ),
+        News::Ways(ways) if ways.is_empty() => format!(
+            "Your agent {agent} has no way to its owner from now on. If that was not you: p2p-comm owner show"
+        ),
+        News::Ways(ways) => {
+            let ways = ways.iter().map(|way| label(way)).collect::<Vec<_>>().join(" ");
+            format!(
+                "Your agent {agent} asks its owner in other ways from now on: {ways}. If that was not you: p2p-comm owner \
+                 show"
+            )
+        }
+    }
 }
 
 fn offered(options: &[String], limit: usize) -> String {

@@ -7,9 +7,9 @@ use std::io::Write;
 use std::process::Stdio;
 
 use p2p_comm::api::{
-    AgentList, CallReply, Calls, Channel, Command, Contacts, Done, EndReason, EndReply, Error, ErrorKind, EventKind,
-    Inbox, MessageReply, MessageState, Messages, Questions, TicketReply, TicketState, Time, Transcript,
-    WaitReply,
+    AgentList, CallReply, Calls, Channel, Command, Contacts, Done, EndReason, EndReply, Error, ErrorKind,
+    EventKind, Inbox, MessageReply, MessageState, Messages, Questions, TicketReply, TicketState, Time,
+    Transcript, WaitReply,
 };
 use p2p_comm::daemon::VERSION;
 use p2p_comm::proto::Millis;

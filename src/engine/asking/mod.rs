@@ -22,7 +22,7 @@ use super::effects::Effect;
 use crate::api;
 use crate::home::settings::{self, WEBHOOK_SECRET, webhook_key};
 use crate::owner::{
-    self, Configured, Desk, Errand, JobId, Notice, Parcel, Peer, Plan, Question, Report, Way,
+    self, Configured, Desk, Errand, JobId, News, Notice, Parcel, Peer, Plan, Question, Report, Way,
 };
 use crate::proto::call::WINDOW;
 use crate::proto::{Millis, PublicKey, TicketId, TicketState, Tier};
@@ -306,13 +306,31 @@ impl Core {
             self.asking.notice = Some(sum);
             return Ok(());
         }
-        let parcel = Parcel::Notice(Notice { agent: self.me.agent_id.clone(), strangers });
-        for Configured { way, .. } in self.owner.ways().to_vec() {
+        let ways = self.owner.ways().to_vec();
+        self.notify(&ways, News::Strangers(strangers), now)
+    }
+
+    /// Takes other ways to the owner. Whoever could be reached until now is told, also in quiet hours: an agent that was
+    /// talked into it cannot do it unnoticed.
+    pub(super) fn change_ways(&mut self, settings: &[String], now: Millis) -> Result<(), store::Error> {
+        let before = self.owner.ways().to_vec();
+        self.owner.configure(settings, &self.me.key);
+        let ids = |ways: &[Configured]| ways.iter().map(|way| way.id).collect::<Vec<_>>();
+        if ids(&before) == ids(self.owner.ways()) {
+            return Ok(());
+        }
+        let ways = self.owner.ways().iter().map(|way| way.way.to_string()).collect();
+        self.notify(&before, News::Ways(ways), now)
+    }
+
+    fn notify(&mut self, ways: &[Configured], news: News, now: Millis) -> Result<(), store::Error> {
+        let parcel = Parcel::Notice(Notice { agent: self.me.agent_id.clone(), news });
+        for Configured { way, .. } in ways {
             match way {
-                Way::Nostr(key) => self.write_to_key(&key, &parcel.letter(), None, now)?,
+                Way::Nostr(key) => self.write_to_key(key, &parcel.letter(), None, now)?,
                 way => self.effects.push(Effect::AskOwner(Errand {
                     job: None,
-                    way,
+                    way: way.clone(),
                     parcel: parcel.clone(),
                     id: owner::notice_id(now),
                     at: now.as_secs(),

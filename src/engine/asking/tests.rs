@@ -175,3 +175,29 @@ async fn in_quiet_hours_only_what_cannot_wait_reaches_the_owner() {
     assert_eq!(asked(folder.path(), 2).await.len(), 2);
     assert_eq!(ticket(&alice, &waits.ticket).await.channels, []);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_was_the_owner_is_told_that_another_is() {
+    let relay = relay().await;
+    let folder = tempfile::tempdir().unwrap();
+    let human = Agent::start("human", &relay.url());
+    let key = human.engine.public_key();
+    let before = [program(folder.path()), format!("nostr:{key}")];
+    let alice = Agent::with("alice", &relay.url(), |settings| settings.owner = before.to_vec());
+    let home = crate::home::Home::open(Some(alice.folder.path())).unwrap();
+    let change = |ways: &[String]| crate::home::settings::set_list(&home, "owner", ways).unwrap();
+    // The same again is no change.
+    change(&before);
+    alice.ask::<api::Done>(Command::Reload {}).await;
+    change(&["telegram:666".to_owned()]);
+    alice.ask::<api::Done>(Command::Reload {}).await;
+    let told = asked(folder.path(), 1).await;
+    assert_eq!(told[0]["ways"], serde_json::json!(["telegram:…"]));
+    assert!(told[0]["ticket"].is_null() && told[0]["questions"].is_null());
+    assert!(heard(&human).await.text.contains("in other ways from now on: «telegram:…»"));
+    // Who was the owner is a peer from now on.
+    let id = ask(&alice, question("May I?", &["yes", "no"], None)).await.ticket;
+    write(&human, &alice, format!("{id} yes")).await;
+    assert_eq!(heard(&alice).await.text, format!("{id} yes"));
+    assert_eq!(ticket(&alice, &id).await.state, TicketState::Waiting);
+}

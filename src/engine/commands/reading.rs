@@ -261,7 +261,7 @@ impl Core {
     /// Takes what changed in `config.toml` without a restart: the name, the capabilities, the owner's channels.
     pub(in super::super) fn reload(&mut self, attempt: Attempt) -> Result<Answer, Fault> {
         let settings = crate::home::settings::load(&self.home, &[])?.settings();
-        self.owner.configure(&settings.owner, &self.me.key);
+        self.change_ways(&settings.owner, attempt.now)?;
         self.owner.quiet = settings.owner_quiet;
         self.me.name = settings.name.clone().unwrap_or_else(|| self.me.agent_id.clone());
         self.board.rename(self.me.clone());
