@@ -7,9 +7,9 @@ use std::io::Write;
 use std::process::Stdio;
 
 use p2p_comm::api::{
-    AgentList, CallReply, Calls, Channel, Command, Contacts, Done, EndReason, EndReply, Error, ErrorKind,
-    EventKind, Inbox, MessageReply, MessageState, Messages, Questions, TicketReply, TicketState, Time,
-    Transcript, WaitReply,
+    AgentList, CallReply, Calls, Command, Contacts, Done, EndReason, EndReply, Error, ErrorKind, EventKind,
+    Inbox, MessageReply, MessageState, Messages, Questions, TicketReply, TicketState, Time, Transcript,
+    WaitReply,
 };
 use p2p_comm::daemon::VERSION;
 use p2p_comm::proto::Millis;
@@ -20,18 +20,14 @@ use crate::support::{Answer, FakeDaemon, Outcome, TestHome, idle, outcome};
 
 /// An engine in the middle of a call with Bob.
 fn in_a_call(command: &Command) -> Answer {
-    use sample::{agent, at, call, contact, event, file, message, relay, sent, ticket};
+    use sample::{agent, at, call, contact, event, file, message, relay, sent, ticket, ways};
     match command {
         Command::Status {} => {
             let mut status = idle();
             status.relays = vec![relay()];
             status.calls = vec![call()];
             status.unread = 1;
-            let error = Some("the program openclaw is not in the PATH of the daemon".into());
-            status.owner = vec![
-                Channel { channel: "nostr:npub1owner".into(), ok: true, error: None },
-                Channel { channel: "telegram:…".into(), ok: false, error },
-            ];
+            status.owner = ways();
             status.into()
         }
         Command::List { .. } => AgentList { agents: vec![agent()] }.into(),
