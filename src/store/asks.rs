@@ -166,6 +166,21 @@ impl Store {
         Ok(self.query_one(&sql, [message], read)?.flatten())
     }
 
+    /// Batches that went to an owner's key, of which no letter waits for a relay any more and none was taken by one: what
+    /// waited was damaged, and is gone.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn lost_letters(&self) -> Result<Vec<(TicketId, WayId)>> {
+        self.query_all(
+            "SELECT asks.batch, asks.way FROM asks JOIN letters ON letters.batch = asks.batch AND letters.way = asks.way \
+             GROUP BY asks.batch, asks.way \
+             HAVING sum(EXISTS (SELECT 1 FROM outbox WHERE outbox.message = letters.message)) = 0",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+    }
+
     /// Forgets letters of before a time: what replies to them is about nothing that is open.
     ///
     /// # Errors

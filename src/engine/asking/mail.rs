@@ -99,6 +99,15 @@ impl Core {
         self.note_carried(&job, &asked, error.map(String::from), now)
     }
 
+    /// After a start: what was posted and has left the outbox untaken is posted anew.
+    pub(in crate::engine) fn post_lost_letters(&mut self, now: Millis) -> Result<(), store::Error> {
+        for job in self.store.lost_letters()? {
+            let tries = self.owner.desk.put_off(&job, now, false);
+            self.store.put_off_asks(&job.0, &job.1, now, tries)?;
+        }
+        Ok(())
+    }
+
     // ---- in ----
 
     /// Something that an owner's key wrote. `false` if it is about no question: the agent gets it like anybody's mail.

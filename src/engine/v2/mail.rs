@@ -252,6 +252,6 @@ impl Core {
                 },
             }
         }
-        Ok(())
+        self.post_lost_letters(now)
     }
 }
