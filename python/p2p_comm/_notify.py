@@ -6,8 +6,10 @@ secret, nor what is said stands on a command line. The exit code says how it wen
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
+from typing import Any
 
 TOLD = 0
 NOT_INSTALLED = 3
@@ -19,7 +21,7 @@ def main() -> int:
     """Returns the exit code."""
     job: dict[str, str] = json.load(sys.stdin)
     try:
-        import apprise
+        apprise: Any = importlib.import_module("apprise")
     except ImportError:
         return NOT_INSTALLED
     service = apprise.Apprise()
