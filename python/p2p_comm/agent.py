@@ -46,7 +46,8 @@ class Agent:
         capabilities: What it announces that it can do.
         relays: URLs of the relays to use instead of the configured ones.
         home: The folder of the agent. Default: `P2P_COMM_HOME`, or `~/.openclaw`.
-        owner: How to reach its human owner, as in the setting `owner`: `exec:PROGRAM`, or a webhook's URL.
+        owner: How to reach its human owner, one way or several: `nostr:npub1…`, `exec:PROGRAM`, `https://…`,
+            `telegram:123`, `apprise:URL`, `desktop`. See `docs/owner.md`.
 
     What is not given comes from the environment, from `config.toml` of the home, or from the defaults, in this order.
     """
@@ -59,7 +60,7 @@ class Agent:
         capabilities: Sequence[str] | None = None,
         relays: Sequence[str] | None = None,
         home: str | os.PathLike[str] | None = None,
-        owner: str | None = None,
+        owner: str | Sequence[str] | None = None,
     ) -> None:
         self._options: dict[str, Any] = {
             "id": id,
@@ -67,7 +68,7 @@ class Agent:
             "capabilities": None if capabilities is None else list(capabilities),
             "relays": None if relays is None else list(relays),
             "home": None if home is None else str(Path(home).expanduser().absolute()),
-            "owner": owner,
+            "owner": owner if owner is None or isinstance(owner, str) else "\n".join(owner),
         }
         self._session = Session()
         self._waiting_room: WaitingRoom | None = None
@@ -356,6 +357,11 @@ class Agent:
 
     async def _edit_contacts(self, **edit: str) -> tuple[Contact, ...]:
         return _contacts(await self._session.request("contact-edit", **edit))
+
+    async def questions(self) -> tuple[Decision, ...]:
+        """Questions that a person may still decide, oldest first: those that wait, and those that found no owner."""
+        reply = await self._session.request("questions")
+        return tuple(decode(Decision, question) for question in reply["questions"])
 
     async def test_owner(self) -> Decision:
         """Asks the owner's channels a test question that needs no answer."""

@@ -198,6 +198,10 @@ class Decision:
     at: datetime
     message: str | None = None
     """The message by which the peer was told of it."""
+    asked_at: datetime | None = None
+    """When the owner is asked, or was: later than `at` in quiet hours, or where too many are asked."""
+    expires_at: datetime | None = None
+    """When it is too late to answer."""
 
     @property
     def answered(self) -> bool:

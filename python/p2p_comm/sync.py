@@ -338,7 +338,7 @@ class Agent:
         capabilities: Sequence[str] | None = None,
         relays: Sequence[str] | None = None,
         home: str | os.PathLike[str] | None = None,
-        owner: str | None = None,
+        owner: str | Sequence[str] | None = None,
     ) -> None:
         self._agent = _agent.Agent(id, name=name, capabilities=capabilities, relays=relays, home=home, owner=owner)
 
@@ -510,6 +510,10 @@ class Agent:
     def allow_legacy(self, key: str) -> tuple[Contact, ...]:
         """Allows legacy calls to a key that has shown v2."""
         return run(self._agent.allow_legacy(key))
+
+    def questions(self) -> tuple[Decision, ...]:
+        """Questions that a person may still decide, oldest first."""
+        return run(self._agent.questions())
 
     def test_owner(self) -> Decision:
         """Asks the owner's channels a test question that needs no answer."""

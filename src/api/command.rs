@@ -184,6 +184,8 @@ pub enum Command {
     Contacts {},
     /// Changes the contact book. Reply: [`super::Contacts`].
     ContactEdit(ContactEdit),
+    /// Questions that a person may still decide. Reply: [`super::Questions`].
+    Questions {},
     /// Asks the owner's channels a test question that needs no answer. Reply: [`super::TicketReply`].
     OwnerTest {},
     /// The owner's decision, from a terminal. Reply: [`super::TicketReply`].
@@ -237,6 +239,7 @@ impl Command {
             | Self::Transcript { .. }
             | Self::Calls { .. }
             | Self::Contacts {}
+            | Self::Questions {}
             | Self::OwnerTest {}
             | Self::Reload {} => Vec::new(),
         }

@@ -18,7 +18,7 @@ pub use event::{Event, KeyChanged, Progress, RelayNote, Strangers};
 pub use json::to_json;
 pub use reply::{
     AgentList, AgentSelf, CallReply, Calls, Code, Contacts, DaemonInfo, Done, DoorPolicy, EndReply, Inbox,
-    MessageReply, Messages, OutboxCount, Reply, Status, TicketReply, WaitReply,
+    MessageReply, Messages, OutboxCount, Questions, Reply, Status, TicketReply, WaitReply,
 };
 pub use time::Time;
 pub use types::{

@@ -206,6 +206,13 @@ pub struct Contacts {
     pub contacts: Vec<Contact>,
 }
 
+/// Reply to `questions`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Questions {
+    /// Oldest first; at most the newest 100.
+    pub questions: Vec<Ticket>,
+}
+
 /// Reply to what only has to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
@@ -246,7 +253,7 @@ macro_rules! replies {
 
 replies! {
     Status, AgentList, CallReply, Message, MessageReply, TicketReply, EndReply, Inbox, WaitReply, Messages,
-    Transcript, Calls, Contacts, Done,
+    Transcript, Calls, Contacts, Questions, Done,
 }
 
 impl Reply {
@@ -277,6 +284,7 @@ impl Reply {
             Command::Transcript { .. } => read::<Transcript>(json),
             Command::Calls { .. } => read::<Calls>(json),
             Command::Contacts {} | Command::ContactEdit(_) => read::<Contacts>(json),
+            Command::Questions {} => read::<Questions>(json),
             Command::Commit { .. } | Command::MarkRead { .. } | Command::Reload {} => read::<Done>(json),
         }
     }

@@ -234,6 +234,12 @@ pub struct Ticket {
     /// The message by which the peer was told of it.
     #[serde(default)]
     pub message: Option<MessageId>,
+    /// When the owner is asked, or was: later than `at` in quiet hours, or where too many are asked. Null without an owner.
+    #[serde(default)]
+    pub asked_at: Option<Time>,
+    /// When it is too late to answer.
+    #[serde(default)]
+    pub expires_at: Option<Time>,
 }
 
 /// One way to the owner, and what became of an attempt.

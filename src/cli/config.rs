@@ -11,13 +11,16 @@ use crate::home::Home;
 use crate::home::Settings;
 use crate::home::settings::{self, KEYS, Key, Source};
 
+/// What stands in a list of all settings for one that is secret.
+const KEPT: &str = "(secret)";
+
 /// What this agent is set to
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example: p2p-comm config set relays ws://127.0.0.1:7447,wss://nos.lol
 
-Settings: agent_id, name, capabilities, relays, owner, audit_mode, audit_log, ring_time_s, max_calls, strangers,
-auto_accept. Lists are separated by commas. Flags count more than the environment (P2P_AGENT_ID, P2P_AGENT_NAME, P2P_CAPABILITIES,
+Settings: agent_id, name, capabilities, relays, owner, owner_quiet, owner_webhook_secret, audit_mode, audit_log,
+ring_time_s, max_calls, strangers, auto_accept. Lists are separated by commas. Flags count more than the environment (P2P_AGENT_ID, P2P_AGENT_NAME, P2P_CAPABILITIES,
 P2P_NOSTR_RELAYS, P2P_OWNER_CHANNEL, P2P_AUDIT_MODE, P2P_AUDIT_LOG), that more than config.toml, that more than the
 defaults.")]
 pub(super) struct Config {
@@ -40,7 +43,11 @@ impl Config {
         let home = session.home()?;
         match self.verb {
             ConfigVerb::Show => {
-                let shown = effective(&home)?;
+                let mut shown = effective(&home)?;
+                for (_, value, _) in shown.iter_mut().filter(|(key, value, _)| key.secret && !value.is_null())
+                {
+                    *value = json!(KEPT);
+                }
                 let file = home.config().display().to_string();
                 let settings: Map<String, Value> = shown
                     .iter()
@@ -109,6 +116,7 @@ fn default_of(defaults: &Settings, name: &str) -> Value {
         "capabilities" => json!(defaults.capabilities),
         "relays" => json!(defaults.relays),
         "owner" => json!(defaults.owner),
+        "owner_quiet" => json!(""),
         "ring_time_s" => json!(defaults.ring_time_s),
         "max_calls" => json!(defaults.max_calls),
         "strangers" => json!(defaults.strangers),

@@ -12,6 +12,7 @@ use crate::api::{Command, Event, EventKind, TicketReply, TicketState};
 Example: p2p-comm escalate \"Need human decision on budget approval\" --options yes,no --wait=600
 
 The peer of the call is told. An approval comes only from the owner, never from the peer.
+Silence until the question expires is no decision, never a yes.
 With --wait: exit 0 answered, 1 expired, 124 when the time was up; the ticket then stays open.")]
 pub(super) struct Escalate {
     /// The question, or `-` for standard input
@@ -23,6 +24,9 @@ pub(super) struct Escalate {
     /// Which call, if several are up
     #[arg(long, value_name = "ID")]
     call: Option<String>,
+    /// How long the owner has, in seconds; a day if absent
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    expires: Option<f64>,
     /// Wait for the decision, at most this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     wait: Option<f64>,
@@ -39,7 +43,7 @@ impl Escalate {
             .map(|option| option.trim().to_owned())
             .filter(|option| !option.is_empty())
             .collect();
-        let command = Command::Escalate { question, options, call, expires_s: None };
+        let command = Command::Escalate { question, options, call, expires_s: self.expires };
         let mut reply: TicketReply = ask(&client, command).await?;
         let Some(wait) = self.wait else {
             session.printer.data(&reply, || show::ticket(&reply.ticket))?;

@@ -1,8 +1,8 @@
 //! How things look without `--json`: short lines, one thing a line, other people's words in marked quotation.
 
 use crate::api::{
-    AgentEntry, Call, CallState, Contact, Event, KeyChanged, Message, MessageKind, Peer, RelayStatus, Sender,
-    Ticket, TicketState, Transcript,
+    AgentEntry, Call, CallState, Channel, Contact, Event, KeyChanged, Message, MessageKind, Peer,
+    RelayStatus, Sender, Ticket, TicketState, Transcript,
 };
 use crate::proto::text::{quote, quote_lines};
 
@@ -97,14 +97,25 @@ pub(super) fn ticket(ticket: &Ticket) -> String {
     if let Some(answer) = &ticket.answer {
         line.push_str(&format!("  answer {}", quote(answer)));
     }
+    if let (TicketState::Waiting, Some(until)) = (ticket.state, ticket.expires_at) {
+        line.push_str(&format!("  until {until}"));
+    }
+    if let Some(asked_at) = ticket.asked_at.filter(|asked_at| *asked_at > ticket.at) {
+        line.push_str(&format!("  put to the owner at {asked_at}"));
+    }
     for channel in &ticket.channels {
-        let outcome = channel.error.as_deref().map_or_else(|| "asked".to_owned(), quote);
-        line.push_str(&format!("\n  {}  {outcome}", quote(&channel.channel)));
+        line.push_str(&format!("\n  {}", way(channel, "asked")));
     }
     if ticket.state == TicketState::NoOwner {
         line.push_str("\nhint: nobody was asked; name a way to the owner: p2p-comm owner set CHANNEL");
     }
     line
+}
+
+/// A way to the owner; `well` is what there is to say if nothing is known against it.
+pub(super) fn way(channel: &Channel, well: &str) -> String {
+    let outcome = channel.error.as_deref().map_or_else(|| well.to_owned(), quote);
+    format!("{}  {outcome}", quote(&channel.channel))
 }
 
 pub(super) fn agent(agent: &AgentEntry) -> String {

@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use chrono::{Offset, TimeZone};
+
 use tokio::time::Instant;
 
 use crate::proto::{Hex, Millis};
@@ -10,6 +12,13 @@ use crate::proto::{Hex, Millis};
 pub(super) fn now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis(since.as_millis() as u64)
+}
+
+/// How many seconds the clock on the wall of this machine is ahead of UTC at a moment.
+pub(super) fn local_offset(at: Millis) -> i64 {
+    let seconds = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
+    let moment = chrono::DateTime::from_timestamp(seconds, 0).unwrap_or_default();
+    i64::from(chrono::Local.offset_from_utc_datetime(&moment.naive_utc()).fix().local_minus_utc())
 }
 
 /// A clock that does not jump: the wall clock's time at the start, and what has passed since by the monotonic clock. For

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::asking::Asking;
 use super::audit::Audit;
 use super::book::Book;
 use super::clock::{self, Steady};
@@ -154,6 +155,7 @@ pub(super) struct Core {
     pub(super) earlier: Option<Earlier>,
     pub(super) seen: SeenEvents,
     pub(super) owner: owner::Channels,
+    pub(super) asking: Asking,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) announcer: Announcer,
     pub(super) audit: Audit,
@@ -227,6 +229,7 @@ impl Core {
             earlier,
             seen,
             owner,
+            asking: Asking::default(),
             reports,
             announcer: Announcer::new(),
             refusals: BTreeMap::new(),
@@ -336,7 +339,8 @@ impl Core {
             self.republish_at,
             self.retry_at,
             self.board.poll_timeout().map(|(at, _)| in_wall(at)),
-            self.owner.next_expiry().map(in_wall),
+            // What could not be committed is not tried again and again: a full disk does not empty itself at once.
+            self.owner_wake(wall).map(in_wall).filter(|_| self.retry_at.is_none()),
             self.board.door().poll_timeout().map(in_wall),
             self.waiters.iter().map(|waiter| waiter.until).min(),
             wraps.filter(|_| self.retry_at.is_none()),
@@ -414,6 +418,7 @@ impl Core {
         self.trim_queue()?;
         self.tick_door(now)?;
         self.expire_tickets(now)?;
+        self.put_questions(now)?;
         self.announce_if_due(now)?;
         if self.republish_at.is_some_and(|at| at <= instant) {
             self.republish()?;

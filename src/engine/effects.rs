@@ -41,8 +41,7 @@ pub(super) enum Effect {
     Remove(PathBuf),
     Cursor(RelayId, Class, u64),
     Seen(EventId),
-    AskOwner(owner::Question),
-    NotifyOwner(owner::Notice),
+    AskOwner(owner::Errand),
     Audit(u64),
 }
 
@@ -76,14 +75,7 @@ impl Core {
                         tracing::warn!(%error, "an event cannot be read back for the audit log");
                     }
                 }
-                Effect::NotifyOwner(notice) => {
-                    let channels = self.owner.clone();
-                    tokio::spawn(async move { channels.notify(notice).await });
-                }
-                Effect::AskOwner(question) => {
-                    let (channels, reports) = (self.owner.clone(), self.reports.clone());
-                    tokio::spawn(async move { channels.ask(question, reports).await });
-                }
+                Effect::AskOwner(errand) => self.run_errand(errand),
             }
         }
     }

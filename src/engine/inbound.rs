@@ -204,6 +204,7 @@ impl Core {
                     true => (MessageState::Delivered, EventKind::MessageDelivered),
                     false => (MessageState::Relayed, EventKind::MessageRelayed),
                 };
+                self.note_letter(&message, None, now)?;
                 if let Some(row) = self.store.advance_message(&message, state, None)? {
                     let call = Some(call).filter(|call| *call != CallId::default());
                     let relayed = event(kind, call, now);

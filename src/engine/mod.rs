@@ -16,9 +16,10 @@
 //! the database, and what relays had delivered is asked for again, since no cursor has moved.
 //!
 //! Rooms: `start` (opening a home), `keys` (its identity), `core` (the loop), `authority` (who may what), `effects` (what a committed batch lets out), `commands` with one file a topic (what users ask), `inbound`
-//! (what relays say), `outputs` (what the machines want), `presence`, `rotation` (whose key changes), `strangers` (what of theirs waits, and who claims a name), `earlier` (the key that this agent had before), `code` (the file that runs), `files`, `views` (rows to replies), `v2` (calls of
+//! (what relays say), `outputs` (what the machines want), `asking` (questions on their way to the owner), `presence`, `rotation` (whose key changes), `strangers` (what of theirs waits, and who claims a name), `earlier` (the key that this agent had before), `code` (the file that runs), `files`, `views` (rows to replies), `v2` (calls of
 //! that dialect: signals, sessions, mailbox).
 
+mod asking;
 mod audit;
 mod authority;
 mod book;
@@ -44,5 +45,6 @@ mod v2;
 mod views;
 mod waiting;
 
+pub use crate::owner::runs_in_python;
 pub use handle::{Handle, Request, Submitted};
 pub use start::{Engine, Options};

@@ -196,6 +196,7 @@ impl Core {
             self.board.handle_undeliverable(call, why.to_owned(), now);
             return Ok(());
         };
+        self.note_letter(message, Some(why), now)?;
         if let Some(row) = self.store.advance_message(message, MessageState::Failed, Some(why))? {
             let call = Some(*call).filter(|call| *call != CallId::default());
             let failed = event(EventKind::MessageFailed, call, now);
@@ -253,8 +254,7 @@ impl Core {
         self.book = super::book::Book::load(&self.store)?;
         self.restore_door()?;
         self.restore_talks()?;
-        self.owner.restore(self.store.open_tickets()?.iter().map(|ticket| (ticket.id, ticket.expires_at)));
-        Ok(())
+        self.restore_owner()
     }
 
     /// Brings a call back onto the switchboard.
@@ -289,6 +289,7 @@ impl Core {
         self.store.forget_seen(now - EVENTS_KEPT)?;
         self.store.forget_signals(now - REMEMBERED)?;
         self.store.forget_knocks(now - WINDOW)?;
+        self.clear_away_letters(now)?;
         self.book.forget_stale_claims(&mut self.store)?;
         self.store.prune_peers()?;
         self.directory.expire(now);

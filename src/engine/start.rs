@@ -70,7 +70,8 @@ impl Engine {
         settings.agent_id = Some(agent_id.clone());
         settings::remember(&home, &agent_id, &name, &settings.capabilities, &settings.relays)?;
         let me = Myself { key, agent_id: agent_id.clone(), name };
-        let owner = Channels::new(&settings.owner);
+        let mut owner = Channels::new(&settings.owner, &key);
+        owner.quiet = settings.owner_quiet;
         let store = Store::open(&home.database()).map_err(|error| told(&error))?;
 
         let (commands, command_inputs) = mpsc::channel(COMMANDS);
@@ -133,6 +134,7 @@ impl Engine {
             reports,
         });
         core.apply_policies();
+        core.need_webhook_secret();
         core.restore().map_err(|error| told(&error))?;
         let inputs = Inputs {
             commands: command_inputs,

@@ -8,11 +8,9 @@
 //! old key has signed (`rotation`), and a person who verifies the key (`contacts verify`).
 
 use super::core::Core;
-use super::effects::Effect;
 use super::files;
 use super::outputs::event;
 use crate::api::{self, KeyChanged, Time};
-use crate::owner::Notice;
 use crate::proto::call::{Admission, Content, Digest, Entry, QUEUE_LIMIT, WINDOW, makes_room};
 use crate::proto::{EventKind, MessageKind, MessageState, Millis, PublicKey, Sender, Tier, safe_file_name};
 use crate::store::{self, NewEvent, WaitingMail};
@@ -48,10 +46,7 @@ impl Core {
             tracing::info!(?counts, work, "strangers beyond their limits");
             let detail = serde_json::to_string(&told).ok();
             self.tell(NewEvent { detail, ..event(EventKind::StrangersDigest, None, now) })?;
-            if !self.owner.is_empty() {
-                let notice = Notice { agent: self.me.agent_id.clone(), strangers: told };
-                self.effects.push(Effect::NotifyOwner(notice));
-            }
+            self.tell_owner(told, now)?;
         }
         if let Some(digest) = self.board.door().take_changed_digest() {
             let json = serde_json::to_string(digest).unwrap_or_default();
@@ -90,7 +85,7 @@ impl Core {
     ) -> Result<(), store::Error> {
         // Whom we have written to may answer.
         let tier = match self.book.tier(from) {
-            Tier::Stranger if self.store.count_mail_to(from)? > 0 => Tier::Known,
+            Tier::Stranger if self.owner.is_owner(from) || self.store.count_mail_to(from)? > 0 => Tier::Known,
             tier => tier,
         };
         match self.board.door().admit_mail(from, tier, now) {

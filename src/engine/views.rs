@@ -4,7 +4,7 @@ use super::core::Core;
 use crate::api::{self, Event, KeyChanged, RelayNote, Time};
 use crate::proto::call;
 use crate::proto::v2::body::answer_to;
-use crate::proto::{Direction, EventKind, MessageKind, Millis, PublicKey, fingerprint};
+use crate::proto::{Direction, EventKind, MessageKind, Millis, PublicKey, TicketState, fingerprint};
 use crate::store::{self, JournalEntry, StoredCall, StoredContact, StoredMessage, StoredTicket};
 use crate::transport::npub;
 
@@ -178,6 +178,8 @@ pub(super) fn ticket_view(stored: &StoredTicket) -> api::Ticket {
         channels: serde_json::from_str(&stored.channels).unwrap_or_default(),
         at: Time(stored.at),
         message: stored.message,
+        asked_at: Some(Time(stored.release)).filter(|_| stored.state != TicketState::NoOwner),
+        expires_at: Some(Time(stored.expires_at)),
     }
 }
 

@@ -23,10 +23,15 @@ use pyo3::types::PyTuple;
 use crate::api::{ErrorKind, EventKind};
 use crate::cli;
 use crate::daemon::Launcher;
+use crate::engine;
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
+    // An interpreter inside another program has none.
+    if let Ok(interpreter) = py.import("sys")?.getattr("executable")?.extract::<OsString>() {
+        engine::runs_in_python(interpreter);
+    }
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("ERROR_KINDS", PyTuple::new(py, ErrorKind::ALL.iter().map(|kind| kind.code()))?)?;
     module.add("EVENT_KINDS", PyTuple::new(py, EventKind::ALL.iter().map(|kind| kind.word()))?)?;

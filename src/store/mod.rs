@@ -8,10 +8,11 @@
 //! finds damaged is kept aside at the next start, and what can be read of it carried over (`recover`).
 //!
 //! Rooms: `calls`, `messages` (what was said, and what is held back), `outbox` (what no relay took yet, ids seen,
-//! cursors), `journal` (events and who has taken them), `contacts`, `tickets`; of v2 `lines` (what its calls have
+//! cursors), `journal` (events and who has taken them), `contacts`, `tickets`, `asks` (how questions get to the owner); of v2 `lines` (what its calls have
 //! beside the rest, signals seen), `delivery` (streams and entries), `transfers` (files under way), `peers`; `strangers` (what they used of their allowance, what of theirs waits). A merged
 //! migration is never edited.
 
+mod asks;
 mod calls;
 mod contacts;
 mod delivery;
@@ -36,6 +37,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, ToSql};
 
+pub use asks::{StoredAsk, StoredLetter, WayId};
 pub use calls::StoredCall;
 pub use contacts::StoredContact;
 pub use journal::{Filter, JournalEntry, NewEvent};

@@ -267,6 +267,31 @@ ALTER TABLE waiting_mail ADD COLUMN hash BLOB;
 -- Of the offer and of what goes with it. What the delivery machine keeps here is numbers.
 ALTER TABLE lines ADD COLUMN hash BLOB;
 "#,
+    r#"
+-- When the owner is asked, or was; whether that is over, and whether it goes with others in one message.
+ALTER TABLE tickets ADD COLUMN release INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tickets ADD COLUMN asked INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tickets ADD COLUMN digest INTEGER NOT NULL DEFAULT 0;
+UPDATE tickets SET asked = 1, release = at;
+CREATE INDEX tickets_by_release ON tickets (release);
+CREATE INDEX tickets_open ON tickets (at) WHERE state IN ('waiting', 'no-owner');
+
+-- What is left to be carried to the owner: a question, on one way. A way is a hash of its setting, which may hold a
+-- secret. Questions of one batch go in one message.
+CREATE TABLE asks (
+    ticket BLOB NOT NULL, way BLOB NOT NULL, batch BLOB NOT NULL, due INTEGER NOT NULL, tries INTEGER NOT NULL,
+    PRIMARY KEY (ticket, way)
+) STRICT, WITHOUT ROWID;
+
+-- Questions that went to an owner's key: what an answer replies to. `message` is its place in the outbox.
+CREATE TABLE letters (
+    rumor BLOB NOT NULL, ticket BLOB NOT NULL, key BLOB NOT NULL, way BLOB NOT NULL, batch BLOB NOT NULL,
+    message BLOB NOT NULL, at INTEGER NOT NULL, hash BLOB,
+    PRIMARY KEY (rumor, ticket)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX letters_by_message ON letters (message);
+CREATE INDEX letters_by_time ON letters (at);
+"#,
 ];
 
 /// Brings the database to this program's version, one transaction a step.

@@ -31,10 +31,16 @@ pub struct StoredTicket {
     pub taken: bool,
     /// The message by which the peer was told of it: an answer names it.
     pub message: Option<MessageId>,
+    /// When the owner is asked, or was.
+    pub release: Millis,
+    /// The ways to the owner have it.
+    pub asked: bool,
+    /// It goes, or went, with others in one message.
+    pub digest: bool,
 }
 
-const COLUMNS: &str =
-    "id, call, question, options, state, answer, channels, at, expires_at, taken, hash, message";
+const COLUMNS: &str = "id, call, question, options, state, answer, channels, at, expires_at, taken, hash, message, release, \
+     asked, digest";
 
 /// Of the question, and of what was decided.
 fn mark(ticket: &StoredTicket) -> Mark {
@@ -67,6 +73,9 @@ fn read_unverified(row: &Row<'_>) -> rusqlite::Result<StoredTicket> {
         expires_at: row.get(8)?,
         taken: row.get(9)?,
         message: row.get(11)?,
+        release: row.get(12)?,
+        asked: row.get(13)?,
+        digest: row.get(14)?,
     })
 }
 
@@ -78,8 +87,9 @@ impl Store {
     pub fn save_ticket(&mut self, ticket: &StoredTicket) -> Result<()> {
         self.execute(
             "INSERT INTO tickets (id, call, question, options, state, answer, channels, at, expires_at, taken, hash, \
-             message) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT (id) DO UPDATE SET call = ?2, \
-             question = ?3, options = ?4, state = ?5, answer = ?6, channels = ?7, expires_at = ?9, taken = ?10, hash = ?11",
+             message, release, asked, digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
+             ON CONFLICT (id) DO UPDATE SET call = ?2, question = ?3, options = ?4, state = ?5, answer = ?6, channels = ?7, \
+             expires_at = ?9, taken = ?10, hash = ?11, release = ?13, asked = ?14, digest = ?15",
             rusqlite::params![
                 ticket.id,
                 ticket.call,
@@ -93,6 +103,9 @@ impl Store {
                 ticket.taken,
                 mark(ticket),
                 ticket.message,
+                ticket.release,
+                ticket.asked,
+                ticket.digest,
             ],
         )
     }
@@ -112,6 +125,18 @@ impl Store {
     pub fn open_tickets(&self) -> Result<Vec<StoredTicket>> {
         let sql = format!("SELECT {COLUMNS} FROM tickets WHERE state = 'waiting' ORDER BY at");
         Ok(self.query_all(&sql, [], read)?.into_iter().flatten().collect())
+    }
+
+    /// Questions that a person may still decide, oldest first: those that wait, and the newest that found no owner.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn undecided_tickets(&self, now: Millis, limit: usize) -> Result<Vec<StoredTicket>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM (SELECT * FROM tickets WHERE state IN ('waiting', 'no-owner') AND expires_at > ? \
+             ORDER BY at DESC LIMIT ?) ORDER BY at"
+        );
+        Ok(self.query_all(&sql, (now, limit), read)?.into_iter().flatten().collect())
     }
 
     /// Decisions, or the lack of one, that nobody took yet, oldest first.

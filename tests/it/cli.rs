@@ -8,7 +8,8 @@ use std::process::Stdio;
 
 use p2p_comm::api::{
     AgentList, CallReply, Calls, Command, Contacts, Done, EndReason, EndReply, Error, ErrorKind, EventKind,
-    Inbox, MessageReply, MessageState, Messages, TicketReply, TicketState, Time, Transcript, WaitReply,
+    Inbox, MessageReply, MessageState, Messages, Questions, TicketReply, TicketState, Time, Transcript,
+    WaitReply,
 };
 use p2p_comm::daemon::VERSION;
 use p2p_comm::proto::Millis;
@@ -19,13 +20,14 @@ use crate::support::{Answer, FakeDaemon, Outcome, TestHome, idle, outcome};
 
 /// An engine in the middle of a call with Bob.
 fn in_a_call(command: &Command) -> Answer {
-    use sample::{agent, at, call, contact, event, file, message, relay, sent, ticket};
+    use sample::{agent, at, call, contact, event, file, message, relay, sent, ticket, ways};
     match command {
         Command::Status {} => {
             let mut status = idle();
             status.relays = vec![relay()];
             status.calls = vec![call()];
             status.unread = 1;
+            status.owner = ways();
             status.into()
         }
         Command::List { .. } => AgentList { agents: vec![agent()] }.into(),
@@ -63,6 +65,7 @@ fn in_a_call(command: &Command) -> Answer {
         Command::Messages { .. } => Messages { cursor: 7, messages: vec![message(), sent("hello")] }.into(),
         Command::Transcript { .. } => transcript().into(),
         Command::Calls { .. } => Calls { calls: vec![call()] }.into(),
+        Command::Questions {} => Questions { questions: vec![ticket()] }.into(),
         Command::Contacts {} | Command::ContactEdit(_) => Contacts { contacts: vec![contact()] }.into(),
     }
 }
@@ -174,7 +177,7 @@ verbs! {
     owner_is_tested: "owner" "test";
     owner_replies_only_from_a_terminal: "owner" "reply" "71717171" "yes";
     owner_channels_are_shown: "owner" "show";
-    owner_channels_are_set: "owner" "set" "exec:/usr/bin/notify";
+    owner_channels_are_set: "owner" "set" "nostr:npub1owner" "telegram:123";
     config_is_shown: "config" "show";
     config_is_changed: "config" "set" "name" "Alice";
     config_of_one_key: "config" "get" "max_calls";

@@ -28,7 +28,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
 ];
 
 /// An external crate, and the only rooms that may use it.
-const CRATES: [(&str, &[&str]); 13] = [
+const CRATES: [(&str, &[&str]); 15] = [
     ("rusqlite", &["store"]),
     ("nostr_sdk", &["transport", "relay"]),
     ("nostr_relay_builder", &["relay"]),
@@ -36,6 +36,8 @@ const CRATES: [(&str, &[&str]); 13] = [
     ("tokio_tungstenite", &["transport", "relay"]),
     ("toml", &["home"]),
     ("ureq", &["owner"]),
+    ("hmac", &["owner"]),
+    ("chrono", &["engine"]),
     ("clap", &["cli"]),
     ("rmcp", &["mcp"]),
     ("pyo3", &["py"]),

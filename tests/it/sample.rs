@@ -75,6 +75,14 @@ pub fn file() -> Message {
     }
 }
 
+pub fn ways() -> Vec<Channel> {
+    let error = Some("the program openclaw is not in the PATH of the daemon".into());
+    vec![
+        Channel { channel: "exec:notify".into(), ok: true, error: None },
+        Channel { channel: "telegram:…".into(), ok: false, error },
+    ]
+}
+
 pub fn ticket() -> Ticket {
     Ticket {
         ticket: Hex([0x71; 4]),
@@ -83,9 +91,11 @@ pub fn ticket() -> Ticket {
         options: vec!["yes".into(), "no".into()],
         state: TicketState::Waiting,
         answer: None,
-        channels: vec![Channel { channel: "exec:notify".into(), ok: true, error: None }],
+        channels: ways(),
         at: at(5),
         message: None,
+        asked_at: Some(at(5)),
+        expires_at: Some(at(9)),
     }
 }
 

@@ -116,7 +116,7 @@ FAULTS = {
     "paused daemon": Fault("daemon", lambda home: os.kill(home.daemon_pid(), signal.SIGSTOP), "not responding"),
     "damaged database": Fault("database", damage, "was damaged"),
     "a way to the owner that is none": Fault(
-        "owner «telegram:…»", lambda home: home.ok("owner", "set", "telegram:123"), "does not know this way"
+        "owner «carrier-pigeon:…»", lambda home: home.ok("owner", "set", "carrier-pigeon:123"), "does not know this way"
     ),
 }
 

@@ -5,12 +5,11 @@ use std::time::Duration;
 use super::super::authority::authorize;
 use super::super::clock::fresh;
 use super::super::core::{Answer, Attempt, Core, Fault, Topic};
-use super::super::effects::Effect;
 use super::super::outputs::event;
 use super::super::views::ticket_view;
 use super::{deadline, is_over};
-use crate::api::{Error, ErrorKind, TicketReply};
-use crate::owner::{Question, Report};
+use crate::api::{Error, ErrorKind, Questions, TicketReply};
+use crate::owner::{Became, Peer, Plan};
 use crate::proto::authority::{Action, Role, State};
 use crate::proto::call::{Call, Content};
 use crate::proto::legacy::TOPIC_LIMIT;
@@ -24,8 +23,10 @@ const EXPIRY: Duration = Duration::from_secs(24 * 3_600);
 const TEST_EXPIRY: Duration = Duration::from_secs(60);
 /// Longest that a question may wait.
 const LONGEST_EXPIRY_S: f64 = 30.0 * 24.0 * 3_600.0;
-/// Most answers offered, and characters of each.
+/// Most answers offered.
 const OPTIONS_LIMIT: usize = 20;
+/// Most open questions that are listed.
+const LISTED: usize = 100;
 
 impl Core {
     pub(in super::super) fn escalate(
@@ -60,19 +61,22 @@ impl Core {
         let expiry = expires_s
             .filter(|seconds| seconds.is_finite())
             .map_or(EXPIRY, |seconds| Duration::from_secs_f64(seconds.clamp(1.0, LONGEST_EXPIRY_S)));
-        Ok(self.ask(question, options, call.as_ref().zip(told), expiry, now)?)
+        let peer = call.as_ref().map(|call| Peer { key: call.peer, tier: self.book.tier(&call.peer) });
+        let quiet = self.quiet_until(now);
+        let plan = self.owner.desk.plan(now + expiry, peer, quiet, now);
+        Ok(self.ask(question, options, call.as_ref().zip(told), (now + expiry, plan), now)?)
     }
 
-    /// Opens a ticket, and asks the owner once it is committed.
+    /// Opens a ticket; the owner is asked once it is committed, and as planned.
     fn ask(
         &mut self,
         question: &str,
         options: &[String],
         told: Option<(&Call, MessageId)>,
-        expiry: Duration,
+        (expires_at, plan): (Millis, Plan),
         now: Millis,
     ) -> Result<Answer, store::Error> {
-        let id: TicketId = fresh();
+        let id: TicketId = self.fresh_ticket()?;
         let call = told.map(|(call, _)| call);
         let ticket = StoredTicket {
             id,
@@ -83,55 +87,60 @@ impl Core {
             answer: None,
             channels: "[]".into(),
             at: now,
-            expires_at: now + expiry,
+            expires_at,
             taken: false,
             message: told.map(|(_, message)| message),
+            release: plan.release,
+            asked: self.owner.is_empty(),
+            digest: plan.digest,
         };
         self.store.save_ticket(&ticket)?;
         if ticket.state == TicketState::Waiting {
-            self.owner.opened(id, ticket.expires_at);
-            self.effects.push(Effect::AskOwner(self.question(&ticket, call)));
+            let peer = call.map(|call| Peer { key: call.peer, tier: self.book.tier(&call.peer) });
+            self.owner.desk.opened(id, expires_at, plan, peer);
         }
         Ok(TicketReply { ticket: ticket_view(&ticket), timeout: false }.into())
     }
 
-    fn question(&self, ticket: &StoredTicket, call: Option<&Call>) -> Question {
-        Question {
-            ticket: ticket.id,
-            agent: self.me.agent_id.clone(),
-            text: ticket.question.clone(),
-            options: serde_json::from_str(&ticket.options).unwrap_or_default(),
-            call: call.map(|call| call.id),
-            peer: call.map(|call| self.peer(&call.peer, &call.agent_id, &call.agent_name)),
-            topic: call.map(|call| call.topic.clone()).unwrap_or_default(),
-            expires_at: ticket.expires_at,
+    /// An id that no other question has: four bytes are few, and an answer names nothing else.
+    fn fresh_ticket(&self) -> Result<TicketId, store::Error> {
+        loop {
+            let id = fresh();
+            if self.store.ticket(&id)?.is_none() {
+                return Ok(id);
+            }
         }
     }
 
-    /// A channel to the owner says how it went, and may bring a decision.
-    pub(in super::super) fn handle_report(
+    /// What the owner says by a way of its own: the decision, if it counts.
+    pub(in super::super) fn decide_for_owner(
         &mut self,
-        report: Report,
+        ticket: StoredTicket,
+        answer: &str,
         now: Millis,
-    ) -> Result<(), store::Error> {
-        let Some(mut ticket) = self.store.ticket(&report.ticket)? else { return Ok(()) };
-        self.stir(Topic::Journal);
-        if let Some(channel) = report.channel {
-            self.owner.note(&channel);
-            let mut channels: Vec<crate::api::Channel> =
-                serde_json::from_str(&ticket.channels).unwrap_or_default();
-            channels.push(channel);
-            ticket.channels = serde_json::to_string(&channels).unwrap_or_default();
-            self.store.save_ticket(&ticket)?;
+    ) -> Result<Became, store::Error> {
+        if may_decide(Role::Owner, &ticket, now).is_err() {
+            return Ok(match (ticket.state, ticket.answer) {
+                (TicketState::Answered, Some(answer)) => Became::Answered { answer },
+                (TicketState::NoOwner, _) => Became::NotAsked,
+                _ => Became::Expired,
+            });
         }
-        let Some(answer) = report.answer else { return Ok(()) };
-        match may_decide(Role::Owner, &ticket, now).and_then(|()| fitting(&ticket, &answer)) {
-            Ok(answer) => self.decide(ticket, TicketState::Answered, Some(answer), now),
-            Err(error) => {
-                tracing::warn!(ticket = %ticket.id, %error, "an answer of the owner's channel does not count");
-                Ok(())
+        match fitting(&ticket, answer) {
+            Ok(answer) => {
+                self.decide(ticket, TicketState::Answered, Some(answer.clone()), now)?;
+                Ok(Became::Taken { answer })
             }
+            Err(_) => Ok(Became::Unfit {
+                options: serde_json::from_str(&ticket.options).unwrap_or_default(),
+                until: ticket.expires_at,
+            }),
         }
+    }
+
+    pub(in super::super) fn questions(&mut self, now: Millis) -> Result<Answer, Fault> {
+        let questions = self.store.undecided_tickets(now, LISTED)?.iter().map(ticket_view).collect();
+        Ok(Questions { questions }.into())
     }
 
     /// Closes a ticket, once: an answer that comes after it changes nothing.
@@ -142,7 +151,8 @@ impl Core {
         answer: Option<String>,
         now: Millis,
     ) -> Result<(), store::Error> {
-        self.owner.closed(&ticket.id);
+        self.owner.desk.closed(&ticket.id);
+        self.store.drop_asks_of(&ticket.id)?;
         ticket.state = state;
         ticket.answer = answer;
         self.store.save_ticket(&ticket)?;
@@ -158,12 +168,12 @@ impl Core {
     }
 
     pub(in super::super) fn expire_tickets(&mut self, now: Millis) -> Result<(), store::Error> {
-        while let Some(id) = self.owner.expired(now) {
+        while let Some(id) = self.owner.desk.expired(now) {
             match self.store.ticket(&id)? {
                 Some(ticket) if ticket.state == TicketState::Waiting => {
                     self.decide(ticket, TicketState::Expired, None, now)?;
                 }
-                _ => self.owner.closed(&id),
+                _ => self.owner.desk.closed(&id),
             }
         }
         Ok(())
@@ -185,7 +195,18 @@ impl Core {
 
     pub(in super::super) fn owner_test(&mut self, attempt: Attempt) -> Result<Answer, Fault> {
         let question = "This is a test of the way to the owner; no decision is needed.";
-        Ok(self.ask(question, &[], None, TEST_EXPIRY, attempt.now)?)
+        let expires_at = attempt.now + TEST_EXPIRY;
+        // Somebody sits there and looks: not put off until the morning. But an agent may not wake anybody by testing.
+        let plan = self.owner.desk.plan(expires_at, None, None, attempt.now);
+        if plan.digest && !self.owner.is_empty() {
+            return Err(Error::new(
+                ErrorKind::TooFast,
+                "the owner was asked as often as one may be in an hour",
+                "try again later; what was asked waits, see: p2p-comm owner show",
+            )
+            .into());
+        }
+        Ok(self.ask(question, &[], None, (expires_at, plan), attempt.now)?)
     }
 
     pub(in super::super) fn owner_reply(

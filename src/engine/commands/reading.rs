@@ -261,12 +261,16 @@ impl Core {
     /// Takes what changed in `config.toml` without a restart: the name, the capabilities, the owner's channels.
     pub(in super::super) fn reload(&mut self, attempt: Attempt) -> Result<Answer, Fault> {
         let settings = crate::home::settings::load(&self.home, &[])?.settings();
-        self.owner.configure(&settings.owner);
+        self.change_ways(&settings.owner, attempt.now)?;
+        self.owner.quiet = settings.owner_quiet;
         self.me.name = settings.name.clone().unwrap_or_else(|| self.me.agent_id.clone());
         self.board.rename(self.me.clone());
         self.settings.name = settings.name;
         self.settings.capabilities = settings.capabilities;
         self.settings.owner = settings.owner;
+        self.settings.owner_quiet = settings.owner_quiet;
+        self.settings.owner_webhook_secret = settings.owner_webhook_secret;
+        self.need_webhook_secret();
         self.settings.strangers = settings.strangers;
         self.settings.auto_accept = settings.auto_accept;
         self.apply_policies();

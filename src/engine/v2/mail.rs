@@ -17,13 +17,27 @@ use crate::engine::effects::Effect;
 use crate::engine::files;
 use crate::mutants::{Mutant, planted};
 use crate::proto::call::{Call, Content, Entry, Handled};
-use crate::proto::{CallId, MessageId, MessageKind, MessageState, Millis, Protocol, PublicKey, Sender};
+use crate::proto::{
+    CallId, EventId, MessageId, MessageKind, MessageState, Millis, Protocol, PublicKey, Sender,
+};
 use crate::store::{self, NewMessage};
-use crate::transport::v2::mail::{FILE_LIMIT, Mail, MailBody};
-use crate::transport::v2::{Opened, largest_rumor};
+use crate::transport::v2::mail::{FILE_LIMIT, Mail, MailBody, TEXT};
+use crate::transport::v2::{Opened, Rumor, largest_rumor};
 
 /// Bytes of a rumor's JSON apart from its content: fields and tags with their longest values.
 const ENVELOPE: usize = 700;
+
+/// A text in nobody's call, as any client of private messages writes it; a reply names what it replies to.
+pub(in crate::engine) fn mail_to(
+    to: &PublicKey,
+    text: &str,
+    reply_to: Option<&EventId>,
+    now: Millis,
+) -> Rumor {
+    let mut tags = vec![vec!["p".to_owned(), to.to_string()]];
+    tags.extend(reply_to.map(|id| vec!["e".to_owned(), id.to_string(), String::new(), "reply".to_owned()]));
+    Rumor { kind: TEXT, created_at: now.as_secs(), tags, content: text.to_owned() }
+}
 
 impl Core {
     // ---- in ----
@@ -53,6 +67,9 @@ impl Core {
     }
 
     fn handle_mail(&mut self, opened: &Opened, mail: Mail, now: Millis) -> Result<(), store::Error> {
+        if self.handle_owner_words(opened, now)? {
+            return Ok(());
+        }
         let content = match mail.body {
             MailBody::Text(text) => Content::Text(text),
             MailBody::File { name, mime, bytes } => {
@@ -122,6 +139,19 @@ impl Core {
         // Who is written to may answer, and may have written before.
         self.let_mail_in(to, now)?;
         Ok(message)
+    }
+
+    /// Posts a rumor that is no message of the agent's; `id` is its place in the outbox.
+    pub(in crate::engine) fn post_to(
+        &mut self,
+        to: &PublicKey,
+        rumor: Rumor,
+        id: MessageId,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let about = About::Kept { call: CallId::default(), message: Some(id) };
+        let letter = self.letter(to, rumor, about)?;
+        self.post(letter, now)
     }
 
     fn mail_letter(
@@ -222,6 +252,6 @@ impl Core {
                 },
             }
         }
-        Ok(())
+        self.post_lost_letters(now)
     }
 }

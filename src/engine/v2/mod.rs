@@ -37,6 +37,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub(super) use self::files::FILE_LIMIT;
+pub(super) use self::mail::mail_to;
 pub(super) use self::peers::{Dialect, nowhere};
 
 use self::arrivals::Arrival;

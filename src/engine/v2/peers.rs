@@ -142,6 +142,24 @@ impl Core {
         Ok(Ok(last))
     }
 
+    /// Asks the relays where somebody reads its messages who need not be an agent, and remembers it; or until when that
+    /// is waited for.
+    pub(in crate::engine) fn find_inbox(
+        &mut self,
+        key: &PublicKey,
+        attempt: Attempt,
+    ) -> Result<Result<(), Instant>, store::Error> {
+        let found = match self.look_up(key, attempt) {
+            Ok(found) => found,
+            Err(until) => return Ok(Err(until)),
+        };
+        if let Some(list) = found.inbox {
+            let work = self.store.peer(key)?.map_or(0, |known| known.work);
+            self.store.save_peer(key, &StoredPeer { inbox: list.relays, work }, attempt.now)?;
+        }
+        Ok(Ok(()))
+    }
+
     /// What the relays answer; or until when that is waited for.
     fn look_up(&mut self, key: &PublicKey, attempt: Attempt) -> Result<Whereabouts, Instant> {
         let lookups = &mut self.lines.lookups;

@@ -158,12 +158,17 @@ impl Core {
 
     fn is_known(&self, key: &PublicKey) -> Result<bool, store::Error> {
         let with_them = |call: &crate::proto::call::Call| call.peer == *key;
-        Ok(self.book.tier(key) != Tier::Stranger || self.board.live().any(with_them))
+        Ok(self.book.tier(key) != Tier::Stranger
+            || self.owner.is_owner(key)
+            || self.board.live().any(with_them))
     }
 
     fn handle_opened(&mut self, opened: Opened, now: Millis) -> Result<(), store::Error> {
         let is_mail = matches!(opened.rumor.kind, mail::TEXT | mail::FILE);
-        if self.book.is_blocked(&opened.from) || opened.from == self.me.key {
+        // The owner is who the settings name, whatever became of the key as a peer.
+        let is_blocked =
+            self.book.is_blocked(&opened.from) && !(is_mail && self.owner.is_owner(&opened.from));
+        if is_blocked || opened.from == self.me.key {
             tracing::debug!(event = %opened.wrap, "of a blocked key, or our own");
         } else if is_mail {
             // Marked as handled when it is shown.

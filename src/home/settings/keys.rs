@@ -2,7 +2,16 @@
 
 use std::ops::RangeInclusive;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::proto::QuietHours;
 use crate::proto::presence::is_agent_id;
+
+/// How a webhook's secret begins (Standard Webhooks, 1.0).
+pub const WEBHOOK_SECRET: &str = "whsec_";
+/// How many bytes it has (the same).
+const WEBHOOK_KEY: RangeInclusive<usize> = 24..=64;
 
 /// Longest value of text, bytes: a webhook's address with its token fits.
 const TEXT_LIMIT: usize = 2_048;
@@ -22,6 +31,8 @@ pub struct Key {
     pub remembered: bool,
     /// A running daemon takes a change of it; otherwise it counts from the next start on.
     pub live: bool,
+    /// Shown only when it is asked for by its name.
+    pub secret: bool,
     kind: Kind,
 }
 
@@ -33,14 +44,16 @@ enum Kind {
     Relays,
     Whole(RangeInclusive<i64>),
     OneOf(&'static [&'static str]),
+    Quiet,
+    Whsec,
 }
 
 const fn key(name: &'static str, variable: Option<&'static str>, about: &'static str, kind: Kind) -> Key {
-    Key { name, variable, about, remembered: false, live: false, kind }
+    Key { name, variable, about, remembered: false, live: false, secret: false, kind }
 }
 
 /// Every setting.
-pub static KEYS: [Key; 11] = [
+pub static KEYS: [Key; 13] = [
     Key {
         remembered: true,
         ..key("agent_id", Some("P2P_AGENT_ID"), "the label that others call", Kind::AgentId)
@@ -67,6 +80,20 @@ pub static KEYS: [Key; 11] = [
     Key {
         live: true,
         ..key("owner", Some("P2P_OWNER_CHANNEL"), "ways to the human owner, a list", Kind::List)
+    },
+    Key {
+        live: true,
+        ..key(
+            "owner_quiet",
+            None,
+            "hours in which the owner is left alone: 22:00-07:00, or 22:00-07:00 +02:00; empty: none",
+            Kind::Quiet,
+        )
+    },
+    Key {
+        live: true,
+        secret: true,
+        ..key("owner_webhook_secret", None, "signs what a webhook gets; made when it is needed", Kind::Whsec)
     },
     key("audit_mode", Some("P2P_AUDIT_MODE"), "the audit mode of the deployed agents", Kind::Text),
     key("audit_log", Some("P2P_AUDIT_LOG"), "the path of the audit log", Kind::Text),
@@ -102,15 +129,14 @@ impl Key {
     pub(super) fn parse(&self, text: &str) -> Result<toml::Value, String> {
         let items = || text.split(',').map(str::trim).filter(|item| !item.is_empty());
         let value = match &self.kind {
-            Kind::AgentId | Kind::Text | Kind::OneOf(_) => toml::Value::from(text.trim()),
-            // One channel may hold commas: a command line, a query.
-            Kind::List if self.name == "owner" => toml::Value::Array(
-                Some(text.trim())
-                    .filter(|text| !text.is_empty())
-                    .map(toml::Value::from)
-                    .into_iter()
-                    .collect(),
-            ),
+            Kind::AgentId | Kind::Text | Kind::OneOf(_) | Kind::Quiet | Kind::Whsec => {
+                toml::Value::from(text.trim())
+            }
+            // A way may hold commas, in a path or a query: each has a line of its own.
+            Kind::List if self.name == "owner" => {
+                let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+                toml::Value::Array(lines.map(toml::Value::from).collect())
+            }
             Kind::List | Kind::Relays => toml::Value::Array(items().map(toml::Value::from).collect()),
             Kind::Whole(_) => toml::Value::from(
                 text.trim().parse::<i64>().map_err(|_| "it takes a whole number".to_owned())?,
@@ -140,12 +166,35 @@ impl Key {
                 Some(word) if words.contains(&word) => Ok(()),
                 _ => Err(format!("it takes one of {}", words.join(", "))),
             },
+            Kind::Quiet => match value.as_str() {
+                Some("") => Ok(()),
+                text => text
+                    .unwrap_or_default()
+                    .parse::<QuietHours>()
+                    .map(drop)
+                    .map_err(|error| error.to_string()),
+            },
+            // An empty one is made anew.
+            Kind::Whsec => match value.as_str() {
+                Some(text) if text.is_empty() || webhook_key(text).is_some() => Ok(()),
+                _ => Err(format!(
+                    "it takes {WEBHOOK_SECRET} and the base64 of {} to {} bytes",
+                    WEBHOOK_KEY.start(),
+                    WEBHOOK_KEY.end()
+                )),
+            },
             Kind::Whole(range) => match value.as_integer() {
                 Some(number) if range.contains(&number) => Ok(()),
                 _ => Err(format!("it takes a whole number from {} to {}", range.start(), range.end())),
             },
         }
     }
+}
+
+/// The bytes of a webhook's secret.
+pub fn webhook_key(text: &str) -> Option<Vec<u8>> {
+    let bytes = STANDARD.decode(text.strip_prefix(WEBHOOK_SECRET)?).ok()?;
+    Some(bytes).filter(|bytes| WEBHOOK_KEY.contains(&bytes.len()))
 }
 
 fn list(value: &toml::Value) -> Result<&Vec<toml::Value>, String> {

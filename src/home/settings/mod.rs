@@ -10,10 +10,10 @@ mod keys;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use self::keys::{KEYS, Key};
+pub use self::keys::{KEYS, Key, WEBHOOK_SECRET, webhook_key};
 use super::Home;
 use crate::api::{Error, ErrorKind};
-use crate::proto::{StrangerPolicy, Tier};
+use crate::proto::{QuietHours, StrangerPolicy, Tier};
 
 /// Where agents meet unless told otherwise (docs/protocol.md, section 4).
 pub const DEFAULT_RELAYS: [&str; 3] = ["wss://nos.lol", "wss://relay.primal.net", "wss://nostr.mom"];
@@ -40,6 +40,10 @@ pub struct Settings {
     pub relays: Vec<String>,
     /// Ways to the human owner, tried in this order.
     pub owner: Vec<String>,
+    /// When the owner is left alone.
+    pub owner_quiet: Option<QuietHours>,
+    /// What signs a webhook's messages.
+    pub owner_webhook_secret: Option<String>,
     /// What the deployed agents call the audit mode.
     pub audit_mode: Option<String>,
     /// Where the audit log goes.
@@ -62,6 +66,8 @@ impl Default for Settings {
             capabilities: Vec::new(),
             relays: DEFAULT_RELAYS.map(String::from).to_vec(),
             owner: Vec::new(),
+            owner_quiet: None,
+            owner_webhook_secret: None,
             audit_mode: None,
             audit_log: None,
             ring_time_s: DEFAULT_RING_TIME_S,
@@ -210,6 +216,8 @@ impl Layers {
             capabilities: list("capabilities").unwrap_or(defaults.capabilities),
             relays: list("relays").unwrap_or(defaults.relays),
             owner: list("owner").unwrap_or(defaults.owner),
+            owner_quiet: text("owner_quiet").and_then(|hours| hours.parse().ok()),
+            owner_webhook_secret: text("owner_webhook_secret").filter(|secret| !secret.is_empty()),
             audit_mode: text("audit_mode"),
             audit_log: text("audit_log").map(PathBuf::from),
             ring_time_s: number("ring_time_s").unwrap_or(defaults.ring_time_s),
@@ -269,6 +277,18 @@ pub fn set(home: &Home, name: &str, text: &str) -> Result<&'static Key, Error> {
     let value = key.parse(text).map_err(|why| invalid(name, &why))?;
     file::change(home, &[(key.name, value)], file::Existing::IsReplaced)?;
     Ok(key)
+}
+
+/// Sets a list in `config.toml`, whose items may hold commas.
+///
+/// # Errors
+/// As [`set`].
+pub fn set_list(home: &Home, name: &str, items: &[String]) -> Result<(), Error> {
+    let key = Key::find(name).ok_or_else(|| unknown_key(name))?;
+    let items = items.iter().map(|item| item.trim()).filter(|item| !item.is_empty());
+    let value = toml::Value::Array(items.map(toml::Value::from).collect());
+    key.check(&value).map_err(|why| invalid(name, &why))?;
+    file::change(home, &[(key.name, value)], file::Existing::IsReplaced)
 }
 
 /// The error for a setting that does not exist.
@@ -383,6 +403,19 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_ways_keeps_its_order_and_their_commas() {
+        let (_folder, home) = home("");
+        let ways = ["exec:a,b".to_owned(), " ".to_owned(), "https://h.example/?a=1,2".to_owned()];
+        set_list(&home, "owner", &ways).unwrap();
+        let settings = load_with(&home, &[], |_| None).unwrap().settings();
+        assert_eq!(settings.owner, ["exec:a,b", "https://h.example/?a=1,2"]);
+        assert_eq!(
+            set_list(&home, "owner", &vec!["x".into(); 65]).unwrap_err().kind,
+            ErrorKind::InvalidValue
+        );
+    }
+
+    #[test]
     fn values_out_of_range_are_refused_wherever_they_come_from() {
         let (_folder, home) = home("");
         for (name, value) in [
@@ -393,6 +426,9 @@ mod tests {
             ("name", "a\u{1b}[31m"),
             ("relays", "ftp://x"),
             ("relays", ""),
+            ("owner_quiet", "at night"),
+            ("owner_webhook_secret", "whsec_c2hvcnQ="),
+            ("owner_webhook_secret", "hunter2"),
             ("colour", "blue"),
         ] {
             let error = set(&home, name, value).unwrap_err();

@@ -19,6 +19,9 @@ fn ticket() -> StoredTicket {
         expires_at: NOW,
         taken: false,
         message: None,
+        release: Millis(2),
+        asked: true,
+        digest: false,
     }
 }
 
@@ -91,6 +94,59 @@ fn a_row_that_was_changed_on_the_disk_is_not_shown_and_the_others_are() {
         assert!(!shown, "{what}");
     }
     assert_eq!(store.peek(&Filter::default()).unwrap().unwrap().cursor, 2, "the next event is not held up");
+}
+
+fn letter(ticket: u8) -> StoredLetter {
+    StoredLetter {
+        rumor: Hex([1; 32]),
+        ticket: Hex([ticket; 4]),
+        key: Hex([2; 32]),
+        way: Hex([3; 16]),
+        batch: Hex([5; 4]),
+        message: Hex([4; 16]),
+        at: NOW,
+    }
+}
+
+#[test]
+fn an_answer_is_given_to_no_other_question_because_of_a_flipped_bit() {
+    let folder = folder();
+    let mut store = filled(&folder);
+    for ticket in [5, 6] {
+        store.add_letter(&letter(ticket)).unwrap();
+    }
+    assert_eq!(store.letters(&Hex([1; 32]), &Hex([2; 32])).unwrap(), [letter(5), letter(6)]);
+    assert_eq!(store.letters(&Hex([1; 32]), &Hex([9; 32])).unwrap(), [], "it went to another key");
+    damage(&store, "UPDATE letters SET ticket = x'07070707' WHERE ticket = x'06060606'");
+    assert_eq!(store.letters(&Hex([1; 32]), &Hex([2; 32])).unwrap(), [letter(5)]);
+    store.forget_letters(NOW).unwrap();
+    assert!(store.letter_in(&Hex([4; 16])).unwrap().is_some());
+}
+
+#[test]
+fn a_question_whose_letter_is_gone_from_the_outbox_is_known_until_it_is_carried() {
+    let folder = folder();
+    let mut store = filled(&folder);
+    let (batch, way) = (letter(5).batch, letter(5).way);
+    store.add_ask(&StoredAsk { ticket: batch, way, batch, due: NOW, tries: 0 }).unwrap();
+    assert_eq!(store.lost_letters().unwrap(), [], "nothing was posted yet");
+    store.add_letter(&letter(5)).unwrap();
+    assert_eq!(store.lost_letters().unwrap(), [(batch, way)]);
+    let waiting = Outgoing {
+        event: Hex([8; 32]),
+        kind: 1_059,
+        created_at: 1,
+        json: "{}".into(),
+        call: CallId::default(),
+        message: Some(letter(5).message),
+        at: NOW,
+        relays: None,
+    };
+    store.enqueue(&waiting).unwrap();
+    assert_eq!(store.lost_letters().unwrap(), []);
+    store.dequeue(&waiting.event).unwrap();
+    store.drop_asks(&batch, &way).unwrap();
+    assert_eq!(store.lost_letters().unwrap(), [], "it was carried");
 }
 
 #[test]

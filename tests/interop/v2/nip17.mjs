@@ -2,7 +2,7 @@
 //
 //     node nip17.mjs <relay url>…
 //
-// One JSON object a line. On stdin commands, {"n": 1, "do": "send", "to": <hex>, "text": …}; on stdout their replies,
+// One JSON object a line. On stdin commands, {"n": 1, "do": "send", "to": <hex>, "text": …, "replyTo": <id>?}; on stdout their replies,
 // {"n": 1, "ok": …} or {"n": 1, "error": …}, and between them events, {"event": "message", "from", "kind", "text",
 // "tags", "id"}. It leaves when stdin ends. The relays are its inbox (kind 10050), and where it looks up that of others.
 
@@ -53,10 +53,10 @@ function onWrap(wrap) {
 
 const commands = {
   inbox: ({ of }) => inboxOf(of),
-  async send({ to, text }) {
+  async send({ to, text, replyTo }) {
     const inbox = await inboxOf(to)
     if (!inbox.length) throw new Error('no inbox')
-    await publish(nip17.wrapEvent(secretKey, { publicKey: to }, text), inbox)
+    await publish(nip17.wrapEvent(secretKey, { publicKey: to }, text, undefined, replyTo && { eventId: replyTo }), inbox)
     return inbox
   },
 }

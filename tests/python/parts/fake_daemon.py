@@ -110,6 +110,8 @@ def ticket(**changes: Any) -> Json:
         "channels": [],
         "at": AT,
         "message": None,
+        "asked_at": AT,
+        "expires_at": AT,
         **changes,
     }
 

@@ -51,6 +51,10 @@ class Nip17Client(Talker):
         self.inbox_of(to)
         self.do("send", to=to, text=text)
 
+    def reply(self, to: Mail, text: str, *, receiver: str | None = None) -> None:
+        """Replies to a message, as the client does it: the reply names it in an `e` tag. nostr-tools only."""
+        self.do("send", to=receiver or to.sender, text=text, replyTo=to.id)
+
     def receive(self, *, timeout: float = DEADLINE_S) -> list[Mail]:
         """Waits for the next message, and returns all that are there then, as they came."""
         first = self.event("message", timeout=timeout)

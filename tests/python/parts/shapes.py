@@ -186,6 +186,8 @@ TICKET = {
     "channels": [{"channel": str, "ok": bool, "error": (str, None)}],
     "at": time,
     "message": (str, None),
+    "asked_at": (time, None),
+    "expires_at": time,
 }
 END = {"call": CALL, "already": bool, "transcript": TRANSCRIPT}
 INBOX = {
