@@ -29,13 +29,16 @@ mod end;
 mod escalate;
 mod identity;
 mod inbox;
+mod install;
 mod list;
 mod mcp;
 mod messages;
+mod on;
 mod owner;
 mod password;
 mod printer;
 mod relay;
+mod rewake;
 mod send;
 mod sendfile;
 mod session;
@@ -104,6 +107,7 @@ enum Verb {
     End(end::End),
     Inbox(inbox::Inbox),
     Wait(wait::Wait),
+    On(on::On),
     Messages(messages::Messages),
     Transcript(transcript::Transcript),
     Calls(calls::Calls),
@@ -161,6 +165,7 @@ impl Verb {
             Self::End(verb) => block_on(verb.run(session)),
             Self::Inbox(verb) => block_on(verb.run(session)),
             Self::Wait(verb) => block_on(verb.run(session)),
+            Self::On(verb) => block_on(verb.run(session)),
             Self::Messages(verb) => block_on(verb.run(session)),
             Self::Transcript(verb) => block_on(verb.run(session)),
             Self::Calls(verb) => block_on(verb.run(session)),

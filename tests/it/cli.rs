@@ -59,7 +59,12 @@ fn in_a_call(command: &Command) -> Answer {
         Command::Wait { .. } => {
             WaitReply { cursor: 7, event: Some(event(EventKind::MessageReceived)), timeout: false }.into()
         }
-        Command::Commit { .. } | Command::MarkRead { .. } | Command::Reload {} => Done { at: at(0) }.into(),
+        Command::Untaken { .. } => {
+            WaitReply { cursor: 7, event: Some(event(EventKind::CallRinging)), timeout: false }.into()
+        }
+        Command::Commit { .. } | Command::MarkRead { .. } | Command::Pass { .. } | Command::Reload {} => {
+            Done { at: at(0) }.into()
+        }
         Command::Messages { .. } => Messages { cursor: 7, messages: vec![message(), sent("hello")] }.into(),
         Command::Transcript { .. } => transcript().into(),
         Command::Calls { .. } => Calls { calls: vec![call()] }.into(),

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::way::WakeWay;
 use crate::proto::presence::is_agent_id;
 
 /// Longest value of text, bytes: a webhook's address with its token fits.
@@ -33,6 +34,7 @@ enum Kind {
     Relays,
     Whole(RangeInclusive<i64>),
     OneOf(&'static [&'static str]),
+    Wakes,
 }
 
 const fn key(name: &'static str, variable: Option<&'static str>, about: &'static str, kind: Kind) -> Key {
@@ -40,7 +42,7 @@ const fn key(name: &'static str, variable: Option<&'static str>, about: &'static
 }
 
 /// Every setting.
-pub static KEYS: [Key; 11] = [
+pub static KEYS: [Key; 14] = [
     Key {
         remembered: true,
         ..key("agent_id", Some("P2P_AGENT_ID"), "the label that others call", Kind::AgentId)
@@ -90,6 +92,28 @@ pub static KEYS: [Key; 11] = [
             Kind::OneOf(&["never", "contact", "known", "anyone"]),
         )
     },
+    Key {
+        live: true,
+        ..key(
+            "wake",
+            None,
+            "agents to wake when something waits, a list: openclaw:http://127.0.0.1:18789",
+            Kind::Wakes,
+        )
+    },
+    Key {
+        live: true,
+        ..key("wake_token_file", None, "the file with the token of OpenClaw's hooks, mode 600", Kind::Text)
+    },
+    Key {
+        live: true,
+        ..key(
+            "wake_repeat_s",
+            None,
+            "after how long a wake is repeated for the first time, 5 to 3600 seconds",
+            Kind::Whole(5..=3_600),
+        )
+    },
 ];
 
 impl Key {
@@ -111,7 +135,9 @@ impl Key {
                     .into_iter()
                     .collect(),
             ),
-            Kind::List | Kind::Relays => toml::Value::Array(items().map(toml::Value::from).collect()),
+            Kind::List | Kind::Relays | Kind::Wakes => {
+                toml::Value::Array(items().map(toml::Value::from).collect())
+            }
             Kind::Whole(_) => toml::Value::from(
                 text.trim().parse::<i64>().map_err(|_| "it takes a whole number".to_owned())?,
             ),
@@ -136,6 +162,10 @@ impl Key {
                 }
                 relays.iter().try_for_each(check_relay)
             }
+            Kind::Wakes => list(value)?.iter().try_for_each(|item| {
+                check_text(item)?;
+                item.as_str().map_or(Ok(()), |text| WakeWay::parse(text).map(drop))
+            }),
             Kind::OneOf(words) => match value.as_str() {
                 Some(word) if words.contains(&word) => Ok(()),
                 _ => Err(format!("it takes one of {}", words.join(", "))),
