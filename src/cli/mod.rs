@@ -43,6 +43,7 @@ mod send;
 mod sendfile;
 mod session;
 mod show;
+mod skill;
 mod status;
 mod transcript;
 mod usage;
@@ -120,6 +121,7 @@ enum Verb {
     Doctor(doctor::Doctor),
     Demo(demo::Demo),
     Mcp(mcp::Mcp),
+    Skill(skill::Skill),
     #[command(hide = true)]
     Service(daemon::Run),
     #[command(hide = true)]
@@ -176,6 +178,7 @@ impl Verb {
             Self::Config(verb) => block_on(verb.run(session)),
             Self::Doctor(verb) => block_on(verb.run(session)),
             Self::Mcp(verb) => block_on(verb.run(session)),
+            Self::Skill(verb) => block_on(verb.run(session)),
             Self::Daemon(verb) => block_on(verb.run(session)),
         }
     }

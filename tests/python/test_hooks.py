@@ -97,7 +97,9 @@ def test_a_hook_that_fails_is_run_again_and_the_next_event_waits_for_it(
     assert tries == sorted(tries), "in order"
     assert tries[0][1] == 1
     assert tries[1] == (tries[0][0], 2)
-    [line] = [line for line in bob.ok("daemon", "logs")["lines"] if "a hook has failed" in line and "again_in_s=1" in line]
+    [line] = [
+        line for line in bob.ok("daemon", "logs")["lines"] if "a hook has failed" in line and "again_in_s=1" in line
+    ]
     assert "exit status: 1" in line
 
 
@@ -163,7 +165,7 @@ def test_words_that_make_no_hook_are_explained(new_home: NewHome, tmp_path: Path
     assert home.ok("on", "list")["hooks"] == []
     hook = home.ok("on", "call.ended,call.ringing,call.ended", "--", "true", "--json")
     assert hook["events"] == ["call.ringing", "call.ended"]
-    assert os.path.isabs(hook["run"][0])
+    assert Path(hook["run"][0]).is_absolute()
     assert hook["run"][1:] == ["--json"]
 
 
@@ -175,7 +177,10 @@ def test_a_damaged_file_of_hooks_stops_no_daemon_and_is_found(new_home: NewHome)
     home.ok("status")
     home.fails("unsafe-home", "on", "list")
     [check] = [check for check in home.run("doctor").out["checks"] if check["name"] == "hooks"]
-    assert (check["ok"], check["hint"]) == (False, f"look at what is in it, then: chmod 600 {home.state.resolve()}/hooks.json")
+    assert (check["ok"], check["hint"]) == (
+        False,
+        f"look at what is in it, then: chmod 600 {home.state.resolve()}/hooks.json",
+    )
 
 
 def test_a_hook_whose_program_is_gone_is_shown(new_home: NewHome, tmp_path: Path) -> None:

@@ -178,9 +178,7 @@ class Claude:
         return self.ended(self.begin(*words))
 
 
-def test_claude_code_is_woken_once_for_what_waits_and_again_only_later(
-    embedded_relay: str, new_home: NewHome
-) -> None:
+def test_claude_code_is_woken_once_for_what_waits_and_again_only_later(embedded_relay: str, new_home: NewHome) -> None:
     alice, bob = meet(new_home, [embedded_relay])
     claude = Claude(bob, "6f1c-session")
     assert claude.hook("--timeout", "0") == (0, ""), "nothing waits: it sleeps on"
