@@ -34,12 +34,14 @@ pub(super) struct Runner {
     handle: Handle,
     slots: Arc<Semaphore>,
     allowance: Allowance,
+    first_pause: Duration,
 }
 
 impl Runner {
     pub(super) fn new(home: &Home, handle: &Handle, hook: Hook, slots: Arc<Semaphore>) -> Self {
         let home = home.path().display().to_string();
-        Self { hook, home, handle: handle.clone(), slots, allowance: Allowance::full(Instant::now()) }
+        let allowance = Allowance::full(Instant::now());
+        Self { hook, home, handle: handle.clone(), slots, allowance, first_pause: FIRST_PAUSE }
     }
 
     /// Goes on until the engine has ended.
@@ -75,7 +77,7 @@ impl Runner {
 
     async fn deal_with(&self, event: &Event) {
         let (cursor, kind) = (event.cursor, event.kind.word());
-        let mut pause = FIRST_PAUSE;
+        let mut pause = self.first_pause;
         for chance in 1..=CHANCES {
             let failed = match self.try_once(event, chance).await {
                 Ok(()) => {
@@ -165,7 +167,85 @@ impl Allowance {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use tokio::sync::mpsc;
+
     use super::*;
+    use crate::api::{EventKind, Time};
+    use crate::engine::Request;
+    use crate::proto::Millis;
+
+    fn event(cursor: u64) -> Event {
+        Event {
+            cursor,
+            kind: EventKind::Gap,
+            at: Time(Millis(0)),
+            call: None,
+            message: None,
+            progress: None,
+            call_state: None,
+            escalation: None,
+            key_changed: None,
+            relay: None,
+            strangers: None,
+        }
+    }
+
+    /// An engine with a journal of some events, which ends when all were passed. What was passed, in order.
+    async fn serve(mut requests: mpsc::Receiver<Request>, cursors: &[u64]) -> Vec<u64> {
+        let mut passed = Vec::new();
+        while passed.len() < cursors.len() {
+            let Request { command, reply, .. } = requests.recv().await.unwrap();
+            let answer = match command {
+                Command::Wait { consumer, after, .. } => {
+                    assert_eq!(consumer.as_deref(), Some("hook:1"));
+                    let next = cursors.iter().find(|cursor| **cursor > after.unwrap());
+                    WaitReply { cursor: *next.unwrap(), event: next.copied().map(event), timeout: false }
+                        .into()
+                }
+                Command::Pass { cursor, .. } => {
+                    passed.push(cursor);
+                    Done { at: Time(Millis(0)) }.into()
+                }
+                other => panic!("{other:?}"),
+            };
+            reply.send(Ok(answer)).unwrap();
+        }
+        passed
+    }
+
+    #[test]
+    fn an_event_whose_program_never_ends_well_is_passed_over_after_its_chances_and_the_next_has_its_turn() {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, log) = (folder.path().join("program"), folder.path().join("log"));
+        let text = format!("#!/bin/sh\necho $P2P_CURSOR >>{}\ntest $P2P_CURSOR != 3\n", log.display());
+        fs::write(&program, text).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        let home = Home::open(Some(folder.path())).unwrap();
+        let hook = Hook {
+            id: "1".into(),
+            events: vec![EventKind::Gap],
+            run: vec![program.display().to_string()],
+            timeout_s: 60,
+            after: 2,
+        };
+        let (sender, requests) = mpsc::channel(1);
+        let slots = Arc::new(Semaphore::new(AT_ONCE));
+        let mut runner = Runner::new(&home, &Handle::new(sender), hook, slots);
+        runner.first_pause = Duration::from_micros(10);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let passed = runtime.block_on(async {
+            let (passed, ()) = tokio::join!(serve(requests, &[3, 5, 8]), runner.run());
+            passed
+        });
+        assert_eq!(passed, [3, 5, 8]);
+        let mut runs = BTreeMap::<String, u32>::new();
+        fs::read_to_string(log).unwrap().lines().for_each(|line| *runs.entry(line.into()).or_default() += 1);
+        assert_eq!(runs, BTreeMap::from([("3".into(), CHANCES), ("5".into(), 1), ("8".into(), 1)]));
+    }
 
     #[test]
     fn a_flood_is_worked_off_at_one_a_second() {

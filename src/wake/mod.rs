@@ -37,7 +37,7 @@ mod waker;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use self::openclaw::TOKEN_VARIABLE;
@@ -49,25 +49,23 @@ use crate::home::{Home, Settings, settings};
 /// What runs beside an engine. Ends with it: dropping it ends every program that runs.
 #[derive(Debug)]
 pub struct Wakes {
+    stop: Option<oneshot::Sender<()>>,
     keeper: JoinHandle<()>,
 }
 
 impl Wakes {
     /// Begins. `reloads` changes whenever files of the home were changed. Must be called inside of a tokio runtime.
     pub fn start(home: Home, settings: Settings, handle: Handle, reloads: watch::Receiver<u64>) -> Self {
-        let keeper = Keeper {
-            home,
-            handle,
-            running: BTreeMap::new(),
-            slots: Arc::new(Semaphore::new(hooks::AT_ONCE)),
-        };
-        Self { keeper: tokio::spawn(keeper.keep(settings, reloads)) }
+        let slots = Arc::new(Semaphore::new(hooks::AT_ONCE));
+        let keeper = Keeper { home, handle, running: BTreeMap::new(), slots };
+        let (stop, stopped) = oneshot::channel();
+        Self { stop: Some(stop), keeper: tokio::spawn(keeper.keep(settings, reloads, stopped)) }
     }
 
     /// Ends, and returns when no program runs any more.
     pub async fn stop(mut self) {
-        self.keeper.abort();
-        // It was aborted, or has ended: either is the end.
+        drop(self.stop.take());
+        // If it has panicked, that is an end as well.
         let _ = (&mut self.keeper).await;
     }
 }
@@ -102,18 +100,35 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn keep(mut self, mut settings: Settings, mut reloads: watch::Receiver<u64>) {
+    async fn keep(
+        mut self,
+        mut settings: Settings,
+        mut reloads: watch::Receiver<u64>,
+        mut stopped: oneshot::Receiver<()>,
+    ) {
         loop {
             self.arrange(&settings);
-            if reloads.changed().await.is_err() {
-                // The engine is gone. What still runs ends with this task.
-                return;
+            tokio::select! {
+                biased;
+                // The sender is dropped, never used.
+                _ = &mut stopped => break,
+                changed = reloads.changed() => if changed.is_err() {
+                    // The engine is gone.
+                    break;
+                }
             }
             match settings::load(&self.home, &[]) {
                 Ok(layers) => settings = layers.settings(),
                 // The engine has told whoever changed it.
                 Err(error) => tracing::warn!(%error, "the settings are taken as they were"),
             }
+        }
+        for task in self.running.values() {
+            task.0.abort();
+        }
+        for task in self.running.values_mut() {
+            // What it held, a program with its process group, ends before this returns.
+            let _ = (&mut task.0).await;
         }
     }
 

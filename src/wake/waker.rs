@@ -32,22 +32,18 @@ pub(super) struct Waker {
     repeat: Duration,
     /// All up to here was told.
     told: u64,
-    again: Option<Again>,
-}
-
-/// The next time that it is said again.
-#[derive(Debug, Clone, Copy)]
-struct Again {
-    at: Instant,
-    pause: Duration,
-    /// How often it was said.
+    /// How often what waits was said, and when it is said again.
     said: u32,
+    again: Option<Instant>,
+    /// How often in a row the host could not be woken.
+    failed: u32,
 }
 
 impl Waker {
     pub(super) fn new(home: &Home, handle: &Handle, host: Host, repeat_s: u64) -> Self {
         let repeat = Duration::from_secs(repeat_s);
-        Self { home: home.clone(), handle: handle.clone(), host, repeat, told: 0, again: None }
+        let (home, handle) = (home.clone(), handle.clone());
+        Self { home, handle, host, repeat, told: 0, said: 0, again: None, failed: 0 }
     }
 
     /// Goes on until the engine has ended.
@@ -66,45 +62,43 @@ impl Waker {
 
     /// Waits for a reason to say something, and says it.
     async fn step(&mut self) -> Result<(), Error> {
-        let left =
-            self.again.map_or(LOOK, |again| again.at.saturating_duration_since(Instant::now()).min(LOOK));
+        let left = self.again.map_or(LOOK, |at| at.saturating_duration_since(Instant::now()).min(LOOK));
         let is_news = self.look(self.told, left).await?.event.is_some();
-        let is_due = self.again.is_some_and(|again| again.at <= Instant::now());
         if is_news {
             tokio::time::sleep(SETTLE).await;
-        } else if !is_due {
+        }
+        let is_due = self.again.is_some_and(|at| at <= Instant::now());
+        if !is_news && !is_due {
             return Ok(());
         }
-        let end = Messages::try_from(
-            self.handle.ask(Command::Messages { call: None, unread: false, limit: 0 }).await?,
-        )?;
+        let messages = Command::Messages { call: None, unread: false, limit: 0 };
+        let end = Messages::try_from(self.handle.ask(messages).await?)?.cursor;
         let waits = self.what_waits().await?;
         if waits.is_empty() {
-            self.again = None;
+            (self.said, self.again, self.failed) = (0, None, 0);
             return Ok(());
         }
         let has_news = waits.newest() > self.told;
         if !has_news && !is_due {
             return Ok(());
         }
-        let said = if has_news { 0 } else { self.again.map_or(0, |again| again.said) };
+        let said = if has_news { 0 } else { self.said };
         let key = Status::try_from(self.handle.ask(Command::Status {}).await?)?.agent.pubkey.to_string();
         let once = format!("p2p-comm-{}-{}-{said}", &key[..16], waits.newest());
         match self.host.wake(&waits.say(&self.home), &once).await {
             Ok(()) => {
-                self.told = end.cursor.max(waits.newest());
-                let pause = self.repeat.saturating_mul(2_u32.saturating_pow(said)).min(LONGEST);
-                self.again = Some(Again { at: Instant::now() + pause, pause: FIRST_RETRY, said: said + 1 });
                 tracing::info!(host = %self.host, cursor = waits.newest(), said, "woken");
+                let pause = self.repeat.saturating_mul(2_u32.saturating_pow(said)).min(LONGEST);
+                (self.told, self.said, self.failed) = (end.max(waits.newest()), said + 1, 0);
+                self.again = Some(Instant::now() + pause);
                 tokio::time::sleep(GAP.min(pause)).await;
             }
             Err(why) => {
-                let pause = self.again.filter(|_| !has_news).map_or(FIRST_RETRY, |again| again.pause);
+                let pause = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(self.failed)).min(LONGEST_RETRY);
                 tracing::warn!(host = %self.host, %why, again_in_s = pause.as_secs(), "the agent's host cannot be woken");
-                // It stays news to it.
+                self.failed = self.failed.saturating_add(1);
+                // What was not told stays news, and what was due stays due.
                 tokio::time::sleep(pause).await;
-                let pause = (pause * 2).min(LONGEST_RETRY);
-                self.again = Some(Again { at: Instant::now(), pause, said });
             }
         }
         Ok(())

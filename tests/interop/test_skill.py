@@ -44,7 +44,7 @@ class Shim:
         return process.returncode, out, err
 
     def ok(self, *words: str) -> Any:
-        code, out, err = self.run(*words, "--json")
+        code, out, err = self.run("--json", *words)
         assert code == 0, (words, out, err)
         return json.loads(out)
 
