@@ -94,7 +94,11 @@ async fn wait(session: &Session, timeout_s: f64) -> Result<u8, Error> {
         let left = deadline.saturating_duration_since(Instant::now());
         let due = told.due(repeat);
         let step = STEP.min(left).min(due.unwrap_or(STEP));
-        let is_news = look(session, &mut client, told.cursor, step).await?.event.is_some();
+        let found = look(session, &mut client, told.cursor, step).await?;
+        let is_news = found.event.is_some();
+        if !is_news {
+            told.cursor = told.cursor.max(found.cursor);
+        }
         let is_replaced = read(&file).is_none_or(|newest| newest.turn != told.turn);
         if is_replaced || rustix::process::getppid() != parent {
             return Ok(DONE);
@@ -110,11 +114,16 @@ async fn wait(session: &Session, timeout_s: f64) -> Result<u8, Error> {
                 .try_into()?;
             let waits = what_waits(session, &mut client).await?;
             let has_news = waits.newest() > told.cursor;
-            if waits.is_empty() {
+            if !has_news && !waits.is_open() {
                 told = Told { turn: told.turn, cursor: told.cursor, ..Told::default() };
                 write(&file, &told)?;
             } else if has_news || is_due {
-                let said = if has_news { 1 } else { told.said.saturating_add(1) };
+                let said = match (waits.is_open(), has_news) {
+                    // Once is enough.
+                    (false, _) => 0,
+                    (true, true) => 1,
+                    (true, false) => told.said.saturating_add(1),
+                };
                 told = Told { turn: told.turn, cursor: end.cursor.max(waits.newest()), said, at: now() };
                 write(&file, &told)?;
                 session.printer.talk(&waits.say(&home));

@@ -20,8 +20,9 @@ const CHANCES: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// So many runs may follow each other at once after a quiet time; then one a second. What peers do more often waits.
 const BURST: f64 = 20.0;
-/// How long one look at the journal takes.
-const LOOK_S: f64 = 60.0;
+/// How long one look at the journal takes: what comes meanwhile, of other kinds, is looked over each time that something
+/// happens.
+const LOOK_S: f64 = 10.0;
 /// How long to leave an engine alone whose disk is full.
 const PAUSE: Duration = Duration::from_secs(5);
 /// The consumer of a hook: a name that only watches (`store::WATCHERS`).

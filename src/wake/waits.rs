@@ -22,11 +22,22 @@ pub const KINDS: [EventKind; 12] = [
     EventKind::ContactKeyChanged,
 ];
 
+/// What a wake is repeated for: it is open until somebody deals with it. The rest is told once, since nothing that an agent
+/// does for its own reasons would show that it knows.
+const OPEN: [EventKind; 5] = [
+    EventKind::CallRinging,
+    EventKind::MessageReceived,
+    EventKind::FileReceived,
+    EventKind::EscalationReceived,
+    EventKind::EscalationAnswered,
+];
+
 /// How much of what nobody has taken yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Waits {
     counts: BTreeMap<&'static str, (u64, &'static str)>,
     newest: u64,
+    is_open: bool,
 }
 
 impl Waits {
@@ -39,11 +50,17 @@ impl Waits {
         let count = self.counts.entry(one).or_insert((0, many));
         count.0 += 1;
         self.newest = self.newest.max(event.cursor);
+        self.is_open |= OPEN.contains(&event.kind);
     }
 
     /// Nothing waits.
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty()
+    }
+
+    /// Something is among it that a wake is repeated for.
+    pub fn is_open(&self) -> bool {
+        self.is_open
     }
 
     /// The cursor of the newest that was counted.
@@ -122,9 +139,13 @@ mod tests {
         let home = Home::open(Some(&folder.path().join("it's a home"))).unwrap();
         let mut waits = Waits::default();
         assert!(waits.is_empty());
+        waits.count(&event(2, EventKind::CallEnded));
+        assert!(!waits.is_open(), "it is told once");
+        let mut waits = Waits::default();
         waits.count(&event(9, EventKind::MessageReceived));
         waits.count(&event(3, EventKind::CallRinging));
         waits.count(&event(4, EventKind::MessageReceived));
+        assert!(waits.is_open());
         assert_eq!(waits.newest(), 9);
         let place = home.path().display().to_string().replace('\'', r"'\''");
         assert_eq!(

@@ -20,8 +20,9 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 /// The longest of those: a gateway that was restarted is found again soon.
 const LONGEST_RETRY: Duration = Duration::from_secs(120);
-/// How long one look at the journal takes while there is nothing to repeat.
-const LOOK: Duration = Duration::from_secs(60);
+/// How long one look at the journal takes while there is nothing to repeat: what comes meanwhile is looked over each time
+/// that something happens.
+const LOOK: Duration = Duration::from_secs(10);
 /// How long to leave an engine alone that cannot look.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -63,8 +64,12 @@ impl Waker {
     /// Waits for a reason to say something, and says it.
     async fn step(&mut self) -> Result<(), Error> {
         let left = self.again.map_or(LOOK, |at| at.saturating_duration_since(Instant::now()).min(LOOK));
-        let is_news = self.look(self.told, left).await?.event.is_some();
-        if is_news {
+        let found = self.look(self.told, left).await?;
+        let is_news = found.event.is_some();
+        if !is_news {
+            // What was taken or settled stays so: the next look need not begin so far back.
+            self.told = self.told.max(found.cursor);
+        } else {
             tokio::time::sleep(SETTLE).await;
         }
         let is_due = self.again.is_some_and(|at| at <= Instant::now());
@@ -79,7 +84,8 @@ impl Waker {
             return Ok(());
         }
         let has_news = waits.newest() > self.told;
-        if !has_news && !is_due {
+        if !has_news && !(is_due && waits.is_open()) {
+            self.again = self.again.filter(|_| waits.is_open());
             return Ok(());
         }
         let said = if has_news { 0 } else { self.said };
@@ -90,7 +96,7 @@ impl Waker {
                 tracing::info!(host = %self.host, cursor = waits.newest(), said, "woken");
                 let pause = self.repeat.saturating_mul(2_u32.saturating_pow(said)).min(LONGEST);
                 (self.told, self.said, self.failed) = (end.max(waits.newest()), said + 1, 0);
-                self.again = Some(Instant::now() + pause);
+                self.again = waits.is_open().then(|| Instant::now() + pause);
                 tokio::time::sleep(GAP.min(pause)).await;
             }
             Err(why) => {

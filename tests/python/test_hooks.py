@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
+from p2p_comm import Agent
 from parts.fixtures import NewHome
 from parts.home import Home
 from parts.process import is_alive, wait_until
@@ -215,3 +217,20 @@ def test_ctrl_c_at_a_daemon_in_the_foreground_reaches_no_hook_and_ends_it(
     finally:
         daemon.kill()
         daemon.wait()
+
+
+async def test_a_python_program_that_hosts_the_agent_runs_its_hooks_and_ends_them_with_it(
+    embedded_relay: str, new_home: NewHome, tmp_path: Path
+) -> None:
+    alice, bob = meet(new_home, [embedded_relay])
+    running = tmp_path / "running"
+    bob.ok("on", "call.ringing", "--", script(tmp_path, f"echo $$ >{running}; exec sleep 600"))
+    bob.stop()
+    async with Agent(home=bob.folder, relays=[embedded_relay]) as agent:
+        assert agent.hosted
+        await asyncio.to_thread(alice.sees, str(bob.agent_id))
+        await asyncio.to_thread(alice.ok, "call", str(bob.agent_id), "a ring")
+        told = await asyncio.to_thread(wait_until, lambda: running.exists() and running.read_text().strip(), "the hook")
+        pid = int(told)
+        assert is_alive(pid)
+    assert not is_alive(pid), "it has ended when the agent has"

@@ -122,6 +122,26 @@ def test_a_gateway_that_is_down_or_refuses_is_tried_again_and_a_restart_of_ours_
     assert repeated.once == taken.once
 
 
+def test_what_is_only_to_be_known_wakes_once(
+    embedded_relay: str, new_home: NewHome, openclaw: Gateway, tmp_path: Path
+) -> None:
+    alice, bob = meet(new_home, [embedded_relay])
+    bob.ok("config", "set", "wake_token_file", token_file(tmp_path))
+    bob.ok("config", "set", "wake_repeat_s", "5")
+    placed, _ = connect(alice, bob)
+    while bob.run("wait", "--timeout", "0").exit == 0:
+        pass
+    bob.ok("config", "set", "wake", f"openclaw:{openclaw.url}")
+    alice.ok("end", "--call", placed)
+    [wake] = asked(openclaw, 1)
+    assert "(1 change of a call)" in wake.body["message"]
+    claude = Claude(bob, "one")
+    code, text = claude.hook("--timeout", "30")
+    assert (code, "(1 change of a call)" in text) == (2, True)
+    assert claude.hook("--timeout", "8") == (0, "")
+    assert len(openclaw.asked) == 1
+
+
 def test_openclaws_own_program_is_run_with_the_words_of_a_wake(
     embedded_relay: str, new_home: NewHome, tmp_path: Path
 ) -> None:
