@@ -183,9 +183,12 @@ impl Core {
         attempt: Attempt,
     ) -> Result<Answer, Fault> {
         let since = attempt.now - WAKE_FOR;
-        if let Some(entry) = self.store.untaken(after, kinds, since)? {
-            let event = self.event_view(&entry)?;
-            return Ok(WaitReply { cursor: entry.cursor, event: Some(event), timeout: false }.into());
+        let mut place = after;
+        while let Some(entry) = self.store.untaken(place, kinds, since)? {
+            place = entry.cursor;
+            if let Some(event) = self.event_view(&entry)? {
+                return Ok(WaitReply { cursor: entry.cursor, event: Some(event), timeout: false }.into());
+            }
         }
         if !is_over(attempt, timeout_s) {
             return Ok(Answer::Wait { until: deadline(attempt.since, timeout_s), topic: Topic::Journal });
