@@ -84,7 +84,8 @@ impl Waker {
             return Ok(());
         }
         let has_news = waits.newest() > self.told;
-        if !has_news && !(is_due && waits.is_open()) {
+        let is_reason = has_news || (is_due && waits.is_open());
+        if !is_reason {
             self.again = self.again.filter(|_| waits.is_open());
             return Ok(());
         }
