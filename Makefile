@@ -29,7 +29,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 AS_MATURIN = PYO3_BUILD_EXTENSION_MODULE=1 \
 	PYO3_CONFIG_FILE=$$(ls -t $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/maturin/pyo3-config-*.txt | head -n 1)
 
-RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src -type f)
+RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src skill -type f)
 NEXTEST := $(shell command -v cargo-nextest)
 DENY := $(shell command -v cargo-deny)
 

@@ -16,8 +16,9 @@ pub mod transport;
 // L2: where everything meets.
 pub mod engine;
 pub mod owner;
-// L3: the socket.
+// L3: the socket, and what is done when something happens.
 pub mod ipc;
+pub mod wake;
 // L4: the front ends.
 pub mod cli;
 pub mod daemon;

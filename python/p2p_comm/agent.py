@@ -13,7 +13,7 @@ from ._streams import CONSUMER, SLICE_S, EventStream
 from ._wire import decode
 from .call import Call, FileSource, IncomingCall, IncomingCalls, Receipt
 from .errors import CallBusy, CallEnded, CallRejected, CallTimeout, Unavailable
-from .models import AgentSelf, CallInfo, Contact, Decision, Inbox, Message, Peer, Status, Transcript
+from .models import AgentSelf, CallInfo, Contact, Decision, Event, Inbox, Message, Peer, Status, Transcript
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -258,6 +258,20 @@ class Agent:
             after: Only what comes after this cursor; 0 is the oldest kept.
         """
         return EventStream(self._session, kinds=kinds, call=_id(call), consumer=consumer, after=after)
+
+    async def untaken(self, *, kinds: Sequence[str] = (), after: int = 0, timeout: float = 0.0) -> Event | None:
+        """The first event that nobody has taken, answered or read; None if there is none within `timeout` seconds.
+
+        What a wake is decided by: no consumer has passed it, the call still rings, the message is unread. Of the last
+        day only, and nothing that this side did itself. It stays as it is.
+
+        Args:
+            kinds: Only these; empty is every kind that need not be asked for by name.
+            after: Only what comes after this cursor; 0 is the oldest kept.
+            timeout: How long to wait for one, seconds.
+        """
+        reply = await self._session.request("untaken", kinds=list(kinds), after=after, timeout_s=timeout)
+        return None if reply["event"] is None else decode(Event, reply["event"])
 
     async def answer(self, call: CallName = None, *, accept: bool = True, reason: str = "") -> Call:
         """Accepts or rejects a ringing call, by default the only one.

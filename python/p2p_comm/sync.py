@@ -427,6 +427,10 @@ class Agent:
         stream = self._agent.events(kinds=kinds, call=_inner(call), consumer=consumer, after=after)
         return Stream(stream, lambda event: event)
 
+    def untaken(self, *, kinds: Sequence[str] = (), after: int = 0, timeout: float = 0.0) -> Event | None:
+        """The first event that nobody has taken, answered or read; None if there is none in time. It stays so."""
+        return run(self._agent.untaken(kinds=kinds, after=after, timeout=timeout))
+
     def answer(self, call: CallName = None, *, accept: bool = True, reason: str = "") -> Call:
         """Accepts or rejects a ringing call, by default the only one."""
         return Call(run(self._agent.answer(_inner(call), accept=accept, reason=reason)))

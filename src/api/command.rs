@@ -153,6 +153,27 @@ pub enum Command {
         /// The event's cursor.
         cursor: u64,
     },
+    /// Blocks until there is an event that nobody has taken, or the time is up: no consumer has passed it, and what it
+    /// tells of is still open (the call rings, the message is unread). Of the last day only, and nothing that this side
+    /// did itself. Takes nothing: it is what a wake is decided by. Reply: [`super::WaitReply`].
+    Untaken {
+        /// Only events after this cursor; 0 is the oldest kept.
+        #[serde(default)]
+        after: u64,
+        /// Only these kinds; empty is every kind that does not have to be asked for.
+        #[serde(default)]
+        kinds: Vec<EventKind>,
+        /// Seconds; 0 returns at once.
+        timeout_s: f64,
+    },
+    /// Moves a consumer past an event and all before it. Nothing counts as read or looked at: for who only watches.
+    /// Reply: [`super::Done`].
+    Pass {
+        /// Whose place moves.
+        consumer: String,
+        /// The event's cursor.
+        cursor: u64,
+    },
     /// Messages, the newest `limit`, oldest first. Reply: [`super::Messages`].
     Messages {
         /// Of this call only.
@@ -220,6 +241,7 @@ impl Command {
             Self::Wait { consumer, .. } | Self::Commit { consumer, .. } => {
                 consumer.iter().map(String::as_str).collect()
             }
+            Self::Pass { consumer, .. } => vec![consumer],
             Self::ContactEdit(edit) => match edit {
                 ContactEdit::Add { name, key } | ContactEdit::Verify { name, key } => vec![name, key],
                 ContactEdit::Remove { name } => vec![name],
@@ -234,6 +256,7 @@ impl Command {
             | Self::AwaitTicket { .. }
             | Self::End { .. }
             | Self::Inbox {}
+            | Self::Untaken { .. }
             | Self::Messages { .. }
             | Self::MarkRead { .. }
             | Self::Transcript { .. }

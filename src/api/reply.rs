@@ -279,13 +279,15 @@ impl Reply {
             | Command::OwnerReply { .. } => read::<TicketReply>(json),
             Command::End { .. } => read::<EndReply>(json),
             Command::Inbox {} => read::<Inbox>(json),
-            Command::Wait { .. } => read::<WaitReply>(json),
+            Command::Wait { .. } | Command::Untaken { .. } => read::<WaitReply>(json),
             Command::Messages { .. } => read::<Messages>(json),
             Command::Transcript { .. } => read::<Transcript>(json),
             Command::Calls { .. } => read::<Calls>(json),
             Command::Contacts {} | Command::ContactEdit(_) => read::<Contacts>(json),
             Command::Questions {} => read::<Questions>(json),
-            Command::Commit { .. } | Command::MarkRead { .. } | Command::Reload {} => read::<Done>(json),
+            Command::Commit { .. } | Command::MarkRead { .. } | Command::Pass { .. } | Command::Reload {} => {
+                read::<Done>(json)
+            }
         }
     }
 }

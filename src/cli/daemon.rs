@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::session::Session;
-use super::{DONE, Verdict};
+use super::{DONE, Verdict, install};
 use crate::api::{Error, ErrorKind};
 use crate::daemon::{self, Follower, Options, Outcome};
 use crate::proto::text::escape;
@@ -46,6 +46,10 @@ pub(super) enum DaemonVerb {
         #[arg(long, value_name = "N", default_value_t = 100)]
         lines: usize,
     },
+    /// As a service of this user's: started at log-in, and again after a crash
+    Install(install::Install),
+    /// No service any more: stopped, its file removed
+    Uninstall(install::WhichManager),
 }
 
 /// Run the service in the foreground, until SIGTERM
@@ -111,6 +115,8 @@ impl Daemon {
             DaemonVerb::Stop => stop(session).await,
             DaemonVerb::Status => status(session).await,
             DaemonVerb::Logs { follow, lines } => logs(session, follow, lines).await,
+            DaemonVerb::Install(install) => install.run(session).await,
+            DaemonVerb::Uninstall(manager) => install::uninstall(session, &manager).await,
         }
     }
 }

@@ -29,17 +29,21 @@ mod end;
 mod escalate;
 mod identity;
 mod inbox;
+mod install;
 mod list;
 mod mcp;
 mod messages;
+mod on;
 mod owner;
 mod password;
 mod printer;
 mod relay;
+mod rewake;
 mod send;
 mod sendfile;
 mod session;
 mod show;
+mod skill;
 mod status;
 mod transcript;
 mod usage;
@@ -104,6 +108,7 @@ enum Verb {
     End(end::End),
     Inbox(inbox::Inbox),
     Wait(wait::Wait),
+    On(on::On),
     Messages(messages::Messages),
     Transcript(transcript::Transcript),
     Calls(calls::Calls),
@@ -116,6 +121,7 @@ enum Verb {
     Doctor(doctor::Doctor),
     Demo(demo::Demo),
     Mcp(mcp::Mcp),
+    Skill(skill::Skill),
     #[command(hide = true)]
     Service(daemon::Run),
     #[command(hide = true)]
@@ -161,6 +167,7 @@ impl Verb {
             Self::End(verb) => block_on(verb.run(session)),
             Self::Inbox(verb) => block_on(verb.run(session)),
             Self::Wait(verb) => block_on(verb.run(session)),
+            Self::On(verb) => block_on(verb.run(session)),
             Self::Messages(verb) => block_on(verb.run(session)),
             Self::Transcript(verb) => block_on(verb.run(session)),
             Self::Calls(verb) => block_on(verb.run(session)),
@@ -171,6 +178,7 @@ impl Verb {
             Self::Config(verb) => block_on(verb.run(session)),
             Self::Doctor(verb) => block_on(verb.run(session)),
             Self::Mcp(verb) => block_on(verb.run(session)),
+            Self::Skill(verb) => block_on(verb.run(session)),
             Self::Daemon(verb) => block_on(verb.run(session)),
         }
     }

@@ -6,7 +6,7 @@ use clap::error::ErrorKind as Kind;
 use serde_json::json;
 
 use super::printer::{Printer, Stop};
-use super::{BROKEN_PIPE, DONE};
+use super::{BROKEN_PIPE, DONE, FAILED};
 use crate::api::{Error, ErrorKind};
 
 /// The variable that stands for `--json`.
@@ -24,7 +24,12 @@ pub(super) fn answer(error: &clap::Error, args: &[OsString], printer: &Printer) 
     let printed = match error.kind() {
         Kind::DisplayHelp => printer.data(&json!({"help": text}), || text),
         Kind::DisplayVersion => printer.data(&json!({"version": crate::daemon::VERSION}), || text),
-        _ => return printer.error(&wrong(&text, args)),
+        _ => {
+            let code = printer.error(&wrong(&text, args));
+            // To the program that runs a hook, the exit code of wrong words means something else.
+            let is_hook = args.iter().any(|word| word.as_encoded_bytes().starts_with(b"--hook"));
+            return if is_hook { FAILED } else { code };
+        }
     };
     match printed {
         Ok(()) => DONE,

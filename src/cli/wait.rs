@@ -2,10 +2,10 @@
 //!
 //! An event is peeked, printed, flushed, and only then committed: a crash at any point shows it again, and never loses it.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::session::{Session, call_id, seconds};
-use super::{DONE, TIMEOUT, Verdict, show};
+use super::{DONE, TIMEOUT, Verdict, rewake, show};
 use crate::api::{Command, DEFAULT_CONSUMER, Done, EventKind, WaitReply};
 use crate::ipc::Client;
 
@@ -19,6 +19,7 @@ const FOLLOW_STEP_S: f64 = 60.0;
 #[command(after_help = "\
 Example: p2p-comm wait --timeout 45
          p2p-comm wait --for call.ringing,message.received --as watcher --follow
+         p2p-comm wait --hook claude --timeout 86390     in the settings of Claude Code: docs/waking.md
 
 Exit 124: nothing happened; the cursor is printed, and nothing is lost. Each consumer (--as) sees every event once;
 --after CURSOR reads from there without one, 0 is the oldest kept (30 days). A message that was printed is read.
@@ -43,9 +44,21 @@ pub(super) struct Wait {
     /// Go on, one event a line
     #[arg(long)]
     follow: bool,
+    /// Only what nobody has taken, answered or read; it stays so
+    #[arg(long, conflicts_with_all = ["consumer", "call", "follow"])]
+    untaken: bool,
+    /// Wake this program's model when something waits; for its hooks
+    #[arg(long, value_name = "PROGRAM", conflicts_with_all = ["consumer", "after", "call", "kinds", "follow", "untaken"])]
+    hook: Option<Hook>,
 }
 
-fn kind(word: &str) -> Result<EventKind, String> {
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Hook {
+    /// Claude Code, as a hook with asyncRewake: exit 2 and one line on stderr
+    Claude,
+}
+
+pub(super) fn kind(word: &str) -> Result<EventKind, String> {
     EventKind::from_word(word.trim()).ok_or_else(|| {
         let kinds: Vec<_> = EventKind::ALL.iter().map(|kind| kind.word()).collect();
         format!("one of {}", kinds.join(", "))
@@ -54,6 +67,12 @@ fn kind(word: &str) -> Result<EventKind, String> {
 
 impl Wait {
     pub(super) async fn run(mut self, session: &Session) -> Verdict {
+        if let Some(Hook::Claude) = self.hook {
+            return rewake::run(session, self.timeout.unwrap_or(rewake::DEFAULT_TIMEOUT_S)).await;
+        }
+        if self.untaken {
+            return self.untaken(session).await;
+        }
         let call = call_id(self.call.as_deref())?;
         let mut client = session.client().await?;
         let consumer = self.after.is_none().then(|| self.consumer.clone());
@@ -84,6 +103,20 @@ impl Wait {
                 self.after = Some(event.cursor);
             }
         }
+    }
+}
+
+impl Wait {
+    async fn untaken(self, session: &Session) -> Verdict {
+        let (after, timeout) = (self.after.unwrap_or(0), self.timeout.unwrap_or(DEFAULT_TIMEOUT_S));
+        let look = |timeout_s| Command::Untaken { after, kinds: self.kinds.clone(), timeout_s };
+        let mut client = session.client().await?;
+        let reply: WaitReply = session.wait_for(&mut client, timeout, look).await?.try_into()?;
+        session.printer.data(&reply, || match &reply.event {
+            Some(event) => show::event(event),
+            None => format!("nothing waits\ncursor {}", reply.cursor),
+        })?;
+        Ok(if reply.event.is_some() { DONE } else { TIMEOUT })
     }
 }
 

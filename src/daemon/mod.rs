@@ -22,6 +22,7 @@
 //! * It stays until it is stopped.
 
 mod connect;
+pub mod install;
 pub mod keys;
 mod log;
 mod run;
@@ -30,6 +31,8 @@ mod stop;
 
 use std::ffi::OsString;
 use std::future::Future;
+
+use tokio::sync::watch;
 
 pub use self::connect::{Started, absolute, connect, start};
 pub use self::log::{Follower, tail};
@@ -58,6 +61,9 @@ pub trait Hosted: Send + 'static {
     /// How to ask it.
     fn handle(&self) -> Handle;
 
+    /// Changes whenever the settings are taken anew.
+    fn reloads(&self) -> watch::Receiver<u64>;
+
     /// Ends it in order: what was accepted is committed, the presence withdrawn.
     fn stop(self) -> impl Future<Output = ()> + Send;
 }
@@ -65,6 +71,10 @@ pub trait Hosted: Send + 'static {
 impl Hosted for Engine {
     fn handle(&self) -> Handle {
         Engine::handle(self)
+    }
+
+    fn reloads(&self) -> watch::Receiver<u64> {
+        Engine::reloads(self)
     }
 
     async fn stop(self) {

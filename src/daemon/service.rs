@@ -10,6 +10,7 @@ use crate::api::{Command, Error, Status};
 use crate::engine::{Engine, Handle};
 use crate::home::{Home, HomeLock, Settings};
 use crate::ipc::{Hello, Server};
+use crate::wake::Wakes;
 
 /// How long an orderly stop may take. A shell or service manager that waits longer kills.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,6 +33,7 @@ pub struct Service<E = Engine> {
     lock: HomeLock,
     engine: E,
     server: Server,
+    wakes: Wakes,
     ready: Ready,
 }
 
@@ -53,9 +55,12 @@ impl<E: Hosted> Service<E> {
         settings: Settings,
         start: impl FnOnce(Home, Settings) -> Result<E, Error>,
     ) -> Result<Self, Error> {
-        let engine = start(lock.home().clone(), settings)?;
+        let engine = start(lock.home().clone(), settings.clone())?;
         match serve(&mut lock, &engine).await {
-            Ok((server, ready)) => Ok(Self { lock, engine, server, ready }),
+            Ok((server, ready)) => {
+                let wakes = Wakes::start(lock.home().clone(), settings, engine.handle(), engine.reloads());
+                Ok(Self { lock, engine, server, wakes, ready })
+            }
             Err(error) => {
                 stop(engine).await;
                 lock.unbind();
@@ -88,6 +93,7 @@ impl<E: Hosted> Service<E> {
     /// Closes the socket, stops the engine in bounded time, and frees the home.
     pub async fn close(mut self) {
         self.server.close().await;
+        self.wakes.stop().await;
         stop(self.engine).await;
         self.lock.unbind();
     }

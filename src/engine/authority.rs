@@ -62,7 +62,9 @@ fn needs(command: &Command) -> (Action, State) {
         Command::Escalate { .. } | Command::OwnerTest {} => (Action::Escalate, State::None),
         Command::OwnerReply { .. } => (Action::Decide, State::Waiting),
         Command::End { .. } => (Action::End, State::Connected),
-        Command::Commit { .. } | Command::MarkRead { .. } => (Action::Mark, State::None),
+        Command::Commit { .. } | Command::MarkRead { .. } | Command::Pass { .. } => {
+            (Action::Mark, State::None)
+        }
         Command::ContactEdit(ContactEdit::Verify { .. }) => (Action::Vouch, State::None),
         Command::ContactEdit(_) => (Action::Befriend, State::None),
         Command::Reload {} => (Action::Configure, State::None),
@@ -73,6 +75,7 @@ fn needs(command: &Command) -> (Action, State) {
         | Command::AwaitTicket { .. }
         | Command::Inbox {}
         | Command::Wait { .. }
+        | Command::Untaken { .. }
         | Command::Messages { .. }
         | Command::Transcript { .. }
         | Command::Calls { .. }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::asking::Asking;
@@ -171,6 +171,8 @@ pub(super) struct Core {
     /// Topics of which something happened in this batch.
     pub(super) stirred: Vec<Topic>,
     pub(super) waiters: Vec<Waiter>,
+    /// How often the settings were taken anew: others in this process have some of their own.
+    pub(super) reloads: watch::Sender<u64>,
     housekeeping_at: Instant,
     retry_at: Option<Instant>,
 }
@@ -239,6 +241,7 @@ impl Core {
             effects: Vec::new(),
             stirred: Vec::new(),
             waiters: Vec::new(),
+            reloads: watch::Sender::new(0),
             housekeeping_at: Instant::now(),
             retry_at: None,
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::book::Book;
 use super::clock;
@@ -48,6 +48,7 @@ pub struct Engine {
     handle: Handle,
     key: PublicKey,
     agent_id: String,
+    reloads: watch::Receiver<u64>,
     stop: Mutex<Option<oneshot::Sender<oneshot::Sender<()>>>>,
 }
 
@@ -144,17 +145,23 @@ impl Engine {
             mined,
             stop: stop_input,
         };
+        let reloads = core.reloads.subscribe();
         let runtime = Runtime::current();
         std::thread::Builder::new()
             .name("p2p-engine".into())
             .spawn(move || runtime.block_on(core.run(inputs)))
             .map_err(|error| Error::internal(format_args!("no thread for the engine: {error}")))?;
-        Ok(Self { handle: Handle::new(commands), key, agent_id, stop: Mutex::new(Some(stop)) })
+        Ok(Self { handle: Handle::new(commands), key, agent_id, reloads, stop: Mutex::new(Some(stop)) })
     }
 
     /// A way to ask it.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// Changes whenever the settings are taken anew, and after the files of the home were changed.
+    pub fn reloads(&self) -> watch::Receiver<u64> {
+        self.reloads.clone()
     }
 
     /// The agent's key.

@@ -4,6 +4,8 @@
 //! <home>/p2p-identity.json                  the key                                      identity
 //! <home>/p2p-comm/                          0700; everything in it 0600
 //!     config.toml                           settings                                     settings
+//!     hooks.json                            programs to run when something happens          hooks
+//!     wakes/                                what sessions of Claude Code were woken for
 //!     earlier-keys/                         keys that were replaced                      identity
 //!     state.db                              what the store keeps
 //!     daemon.lock  start.lock               who runs the engine; who starts a daemon     lock
@@ -26,6 +28,7 @@ mod folder;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod health;
+pub mod hooks;
 pub mod identity;
 mod lock;
 mod private;
@@ -93,6 +96,36 @@ impl Home {
     /// The settings.
     pub fn config(&self) -> PathBuf {
         self.state().join("config.toml")
+    }
+
+    /// The name of the daemon's service: `p2p-comm` for the usual home, with a number of its own for each other.
+    pub fn service(&self) -> String {
+        if self.is_usual() {
+            return "p2p-comm".to_owned();
+        }
+        let hash = fnv1a(self.path.as_os_str().as_encoded_bytes());
+        format!("p2p-comm-{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff))
+    }
+
+    /// Whether it is the one that is meant where nobody names one.
+    pub fn is_usual(&self) -> bool {
+        let usual = env::home_dir().and_then(|user| user.join(DEFAULT).canonicalize().ok());
+        usual.as_ref() == Some(&self.path)
+    }
+
+    /// Which programs run when something happens.
+    pub fn hooks(&self) -> PathBuf {
+        self.state().join("hooks.json")
+    }
+
+    /// Where it is remembered who was woken for what; made if it is not there.
+    ///
+    /// # Errors
+    /// `unsafe-home` if it cannot be used.
+    pub fn wakes(&self) -> Result<PathBuf, Error> {
+        let folder = self.state().join("wakes");
+        folder::prepare_private(&folder)?;
+        Ok(folder)
     }
 
     /// The database.

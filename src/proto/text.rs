@@ -58,6 +58,16 @@ pub fn printable(text: &str) -> String {
     printable
 }
 
+/// `text` as one word of a shell, for a command that is shown to be run.
+pub fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
 fn escape_into(text: &str, out: &mut String) {
     if planted(Mutant::RawPrint) {
         return out.push_str(text);

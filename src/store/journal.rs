@@ -37,6 +37,9 @@ pub struct JournalEntry {
     pub event: NewEvent,
 }
 
+/// How the names of consumers begin that only watch: what they have seen, nobody has dealt with.
+pub const WATCHERS: &str = "hook:";
+
 /// Which events somebody waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filter {
@@ -157,6 +160,56 @@ impl Store {
             Ok(None)
         };
         search().map_err(|source| wrap(&self.path, source))
+    }
+
+    /// The first event that nobody has taken: no consumer but those that only watch, and nobody has done what would
+    /// settle it. Only since a time, and nothing that this side did itself.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn untaken(&self, after: u64, kinds: &[EventKind], since: Millis) -> Result<Option<JournalEntry>> {
+        let low = self.count(
+            "SELECT coalesce(max(low), 0) FROM consumers WHERE substr(name, 1, ?2) <> ?1",
+            (WATCHERS, WATCHERS.len()),
+        )?;
+        let sql = format!(
+            "SELECT {COLUMNS} FROM events WHERE cursor > ?1 AND at >= ?2 AND own = 0 \
+             AND NOT EXISTS (SELECT 1 FROM consumers CROSS JOIN taken ON taken.consumer = consumers.name \
+             WHERE taken.cursor = events.cursor AND substr(name, 1, ?4) <> ?3) \
+             AND CASE \
+             WHEN kind = 'call.ringing' THEN EXISTS (SELECT 1 FROM calls WHERE id = events.call \
+             AND connected_at IS NULL AND ended_at IS NULL) \
+             WHEN kind = 'call.connected' THEN EXISTS (SELECT 1 FROM calls WHERE id = events.call AND ended_at IS NULL) \
+             WHEN kind = 'call.missed' THEN EXISTS (SELECT 1 FROM calls WHERE id = events.call AND looked_at = 0) \
+             WHEN kind IN ('message.received', 'file.received', 'escalation.received') THEN EXISTS \
+             (SELECT 1 FROM messages WHERE row = events.message AND read_at IS NULL) \
+             WHEN kind = 'escalation.answered' THEN EXISTS (SELECT 1 FROM tickets WHERE id = events.ticket AND taken = 0) \
+             ELSE 1 END ORDER BY cursor"
+        );
+        let filter = Filter { kinds: kinds.to_vec(), ..Filter::default() };
+        let search = || -> rusqlite::Result<Option<JournalEntry>> {
+            let mut statement = self.db.prepare_cached(&sql)?;
+            let mut rows = statement.query((low.max(after), since, WATCHERS, WATCHERS.len()))?;
+            while let Some(row) = rows.next()? {
+                if let Some(entry) = read_intact(row).filter(|entry| filter.wants(&entry.event)) {
+                    return Ok(Some(entry));
+                }
+            }
+            Ok(None)
+        };
+        search().map_err(|source| wrap(&self.path, source))
+    }
+
+    /// A consumer goes past an event and all before it.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn pass(&mut self, consumer: &str, cursor: u64) -> Result<()> {
+        self.execute(
+            "INSERT INTO consumers VALUES (?1, ?2) ON CONFLICT DO UPDATE SET low = max(low, ?2)",
+            (consumer, cursor),
+        )?;
+        self.execute("DELETE FROM taken WHERE consumer = ?1 AND cursor <= ?2", (consumer, cursor))
     }
 
     /// An event by its cursor.

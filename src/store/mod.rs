@@ -40,7 +40,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, ToSql};
 pub use asks::{StoredAsk, StoredLetter, WayId};
 pub use calls::StoredCall;
 pub use contacts::StoredContact;
-pub use journal::{Filter, JournalEntry, NewEvent};
+pub use journal::{Filter, JournalEntry, NewEvent, WATCHERS};
 pub use messages::{NewMessage, StoredMessage};
 pub use outbox::Outgoing;
 pub use peers::StoredPeer;

@@ -61,7 +61,12 @@ fn in_a_call(command: &Command) -> Answer {
         Command::Wait { .. } => {
             WaitReply { cursor: 7, event: Some(event(EventKind::MessageReceived)), timeout: false }.into()
         }
-        Command::Commit { .. } | Command::MarkRead { .. } | Command::Reload {} => Done { at: at(0) }.into(),
+        Command::Untaken { .. } => {
+            WaitReply { cursor: 7, event: Some(event(EventKind::CallRinging)), timeout: false }.into()
+        }
+        Command::Commit { .. } | Command::MarkRead { .. } | Command::Pass { .. } | Command::Reload {} => {
+            Done { at: at(0) }.into()
+        }
         Command::Messages { .. } => Messages { cursor: 7, messages: vec![message(), sent("hello")] }.into(),
         Command::Transcript { .. } => transcript().into(),
         Command::Calls { .. } => Calls { calls: vec![call()] }.into(),
@@ -87,7 +92,9 @@ fn transcript() -> Transcript {
 /// An engine that refuses everything.
 fn refusing(command: &Command) -> Answer {
     match command {
-        Command::Wait { .. } => WaitReply { cursor: 6, event: None, timeout: true }.into(),
+        Command::Wait { .. } | Command::Untaken { .. } => {
+            WaitReply { cursor: 6, event: None, timeout: true }.into()
+        }
         _ => Answer::refused(Error::new(
             ErrorKind::NoActiveCall,
             "no call is up",
@@ -165,6 +172,10 @@ verbs! {
     end_prints_the_transcript: "end";
     inbox_shows_what_waits: "inbox";
     wait_prints_an_event_or_the_cursor: "wait" "--timeout" "1";
+    what_nobody_has_taken_is_shown: "wait" "--untaken" "--timeout" "1";
+    hooks_are_listed: "on" "list";
+    a_hook_needs_a_program: "on" "call.ringing";
+    a_hook_that_is_not_there: "on" "remove" "00000000";
     messages_shows_what_was_said: "messages";
     transcript_shows_the_whole_call: "transcript" "cacacacacacacaca";
     transcript_is_written_in_markdown: "transcript" "--format" "md";

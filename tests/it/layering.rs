@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const BELOW_ALL: &str = "mutants";
 
 /// A room, and the rooms that it may import.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("proto", &[]),
     ("api", &["proto"]),
     ("home", &["proto", "api"]),
@@ -21,9 +21,10 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("engine", &["proto", "api", "home", "store", "transport", "owner"]),
     ("owner", &["proto", "api", "home", "store", "transport"]),
     ("ipc", &["proto", "api", "engine"]),
-    ("daemon", &["proto", "api", "home", "engine", "ipc", "relay"]),
+    ("wake", &["proto", "api", "home", "engine"]),
+    ("daemon", &["proto", "api", "home", "engine", "ipc", "wake", "relay"]),
     ("mcp", &["proto", "api", "home", "ipc", "daemon"]),
-    ("cli", &["proto", "api", "home", "ipc", "daemon", "relay", "mcp"]),
+    ("cli", &["proto", "api", "home", "ipc", "wake", "daemon", "relay", "mcp"]),
     ("py", &["proto", "api", "home", "engine", "ipc", "daemon", "cli", "relay"]),
 ];
 
@@ -35,7 +36,7 @@ const CRATES: [(&str, &[&str]); 15] = [
     ("nostr_lmdb", &["relay"]),
     ("tokio_tungstenite", &["transport", "relay"]),
     ("toml", &["home"]),
-    ("ureq", &["owner"]),
+    ("ureq", &["owner", "wake"]),
     ("hmac", &["owner"]),
     ("chrono", &["engine"]),
     ("clap", &["cli"]),
@@ -43,7 +44,7 @@ const CRATES: [(&str, &[&str]); 15] = [
     ("pyo3", &["py"]),
     ("pythonize", &["py"]),
     ("tracing_subscriber", &["daemon", "py"]),
-    ("tokio", &["transport", "relay", "engine", "owner", "ipc", "daemon", "mcp", "cli", "py"]),
+    ("tokio", &["transport", "relay", "engine", "owner", "ipc", "wake", "daemon", "mcp", "cli", "py"]),
 ];
 
 /// What a pure room may not even name.

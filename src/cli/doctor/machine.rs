@@ -6,6 +6,7 @@ use std::path::Path;
 use super::Check;
 use crate::home::settings::Warning;
 use crate::home::{self, Home};
+use crate::proto::text::shell_word;
 
 /// Less room than this is a warning: a few hundred files of the size that calls carry, or a day of a busy agent.
 const LITTLE_ROOM: u64 = 64 << 20;
@@ -96,13 +97,7 @@ pub(super) fn database(home: &Home) -> Check {
 
 /// A path as a word of a shell.
 fn word(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
+    shell_word(&path.display().to_string())
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! `doctor`: looks at everything that an agent needs, and says what to do about what is not well.
 //!
-//! What can be seen without a daemon comes first (`machine`), then what only the daemon knows (`agent`). A check that
+//! What can be seen without a daemon comes first (`machine`, `waking`), then what only the daemon knows (`agent`). A check that
 //! fails does not hide the others, as far as they can be made at all. A hint is a command, with what is known filled in,
 //! wherever one command mends it.
 
 mod agent;
 mod machine;
+mod waking;
 
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(100);
 Example: p2p-comm doctor
 
 It looks at home, key, permissions, disk, settings, daemon, socket, database, clock, each relay, the ways to contacts,
-claims to their names, the outbox and the ways to the owner, and says what mends what is not well. Exit 0 only if all is
+claims to their names, the outbox, hooks, wakes and the ways to the owner, and says what mends what is not well. Exit 0 only if all is
 well.")]
 pub(super) struct Doctor {}
 
@@ -96,7 +97,10 @@ async fn examine(session: &Session) -> Vec<Check> {
     let configured = match settings::load(&home, &[]) {
         Ok(layers) => {
             checks.extend(machine::settings(&layers.warnings));
-            layers.settings()
+            checks.extend(waking::hooks(&home));
+            let settings = layers.settings();
+            checks.extend(waking::wakes(&settings));
+            settings
         }
         Err(error) => {
             checks.push(Check::stopped_by("settings", &error));

@@ -64,6 +64,11 @@ impl Core {
             Command::Commit { consumer, cursor } => {
                 self.commit_event(consumer.as_deref(), *cursor, attempt.now)
             }
+            Command::Untaken { after, kinds, timeout_s } => self.untaken(*after, kinds, *timeout_s, attempt),
+            Command::Pass { consumer, cursor } => {
+                self.store.pass(consumer, *cursor)?;
+                Ok(done(attempt))
+            }
             Command::Messages { call, unread, limit } => self.messages(call.as_ref(), *unread, *limit),
             Command::MarkRead { messages } => {
                 for message in messages {

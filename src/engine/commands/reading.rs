@@ -23,6 +23,8 @@ const FRESH: Duration = Duration::from_secs(10);
 const QUERY_TIME: Duration = Duration::from_secs(3);
 /// Most missed calls and unread messages that `inbox` shows; the rest is one command away.
 const INBOX_LIMIT: usize = 100;
+/// For how long somebody is woken for what nobody takes. Later it still stands in the inbox.
+const WAKE_FOR: Duration = Duration::from_secs(86_400);
 /// Most calls that one command lists.
 const CALLS_LIMIT: usize = 10_000;
 
@@ -173,6 +175,28 @@ impl Core {
         Ok(WaitReply { cursor, event: None, timeout: true }.into())
     }
 
+    pub(in super::super) fn untaken(
+        &mut self,
+        after: u64,
+        kinds: &[EventKind],
+        timeout_s: f64,
+        attempt: Attempt,
+    ) -> Result<Answer, Fault> {
+        let since = attempt.now - WAKE_FOR;
+        let mut place = after;
+        while let Some(entry) = self.store.untaken(place, kinds, since)? {
+            place = entry.cursor;
+            if let Some(event) = self.event_view(&entry)? {
+                return Ok(WaitReply { cursor: entry.cursor, event: Some(event), timeout: false }.into());
+            }
+        }
+        if !is_over(attempt, timeout_s) {
+            return Ok(Answer::Wait { until: deadline(attempt.since, timeout_s), topic: Topic::Journal });
+        }
+        let cursor = self.store.last_cursor()?.max(after);
+        Ok(WaitReply { cursor, event: None, timeout: true }.into())
+    }
+
     fn check_wait_place(
         &self,
         consumer: Option<&str>,
@@ -275,6 +299,7 @@ impl Core {
         self.settings.auto_accept = settings.auto_accept;
         self.apply_policies();
         self.announcer.soon();
+        self.reloads.send_modify(|count| *count += 1);
         Ok(done(attempt))
     }
 }

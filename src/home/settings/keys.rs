@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::way::WakeWay;
 use crate::proto::QuietHours;
 use crate::proto::presence::is_agent_id;
 
@@ -46,6 +47,7 @@ enum Kind {
     OneOf(&'static [&'static str]),
     Quiet,
     Whsec,
+    Wakes,
 }
 
 const fn key(name: &'static str, variable: Option<&'static str>, about: &'static str, kind: Kind) -> Key {
@@ -53,7 +55,7 @@ const fn key(name: &'static str, variable: Option<&'static str>, about: &'static
 }
 
 /// Every setting.
-pub static KEYS: [Key; 13] = [
+pub static KEYS: [Key; 16] = [
     Key {
         remembered: true,
         ..key("agent_id", Some("P2P_AGENT_ID"), "the label that others call", Kind::AgentId)
@@ -117,6 +119,28 @@ pub static KEYS: [Key; 13] = [
             Kind::OneOf(&["never", "contact", "known", "anyone"]),
         )
     },
+    Key {
+        live: true,
+        ..key(
+            "wake",
+            None,
+            "agents to wake when something waits, a list: openclaw:http://127.0.0.1:18789",
+            Kind::Wakes,
+        )
+    },
+    Key {
+        live: true,
+        ..key("wake_token_file", None, "the file with the token of OpenClaw's hooks, mode 600", Kind::Text)
+    },
+    Key {
+        live: true,
+        ..key(
+            "wake_repeat_s",
+            None,
+            "after how long a wake is repeated for the first time, 5 to 3600 seconds",
+            Kind::Whole(5..=3_600),
+        )
+    },
 ];
 
 impl Key {
@@ -137,7 +161,9 @@ impl Key {
                 let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
                 toml::Value::Array(lines.map(toml::Value::from).collect())
             }
-            Kind::List | Kind::Relays => toml::Value::Array(items().map(toml::Value::from).collect()),
+            Kind::List | Kind::Relays | Kind::Wakes => {
+                toml::Value::Array(items().map(toml::Value::from).collect())
+            }
             Kind::Whole(_) => toml::Value::from(
                 text.trim().parse::<i64>().map_err(|_| "it takes a whole number".to_owned())?,
             ),
@@ -162,6 +188,10 @@ impl Key {
                 }
                 relays.iter().try_for_each(check_relay)
             }
+            Kind::Wakes => list(value)?.iter().try_for_each(|item| {
+                check_text(item)?;
+                item.as_str().map_or(Ok(()), |text| WakeWay::parse(text).map(drop))
+            }),
             Kind::OneOf(words) => match value.as_str() {
                 Some(word) if words.contains(&word) => Ok(()),
                 _ => Err(format!("it takes one of {}", words.join(", "))),

@@ -6,11 +6,13 @@
 
 mod file;
 mod keys;
+mod way;
 
 use std::fmt;
 use std::path::PathBuf;
 
 pub use self::keys::{KEYS, Key, WEBHOOK_SECRET, webhook_key};
+pub use self::way::WakeWay;
 use super::Home;
 use crate::api::{Error, ErrorKind};
 use crate::proto::{QuietHours, StrangerPolicy, Tier};
@@ -26,6 +28,8 @@ const INBOX_LIMIT: usize = 3;
 pub const DEFAULT_RING_TIME_S: u64 = 60;
 /// How many calls may be up at once; the next caller hears that we are busy (docs/protocol.md, section 5).
 pub const DEFAULT_CALLS_LIMIT: u64 = 16;
+/// After how long a wake is repeated that nobody has answered: long enough for a model to be loaded and to look.
+pub const DEFAULT_WAKE_REPEAT_S: u64 = 60;
 
 /// What an agent is set to, all sources taken together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +60,12 @@ pub struct Settings {
     pub strangers: StrangerPolicy,
     /// Whose rings are taken without asking: of this tier and above; nobody's if absent.
     pub auto_accept: Option<Tier>,
+    /// Agents to wake when something waits.
+    pub wake: Vec<WakeWay>,
+    /// Where the token of OpenClaw's hooks is.
+    pub wake_token_file: Option<PathBuf>,
+    /// After how long a wake is repeated for the first time, seconds.
+    pub wake_repeat_s: u64,
 }
 
 impl Default for Settings {
@@ -74,6 +84,9 @@ impl Default for Settings {
             max_calls: DEFAULT_CALLS_LIMIT as usize,
             strangers: StrangerPolicy::default(),
             auto_accept: None,
+            wake: Vec::new(),
+            wake_token_file: None,
+            wake_repeat_s: DEFAULT_WAKE_REPEAT_S,
         }
     }
 }
@@ -229,6 +242,12 @@ impl Layers {
                 ANYONE => Some(Tier::Stranger),
                 word => Tier::from_word(word),
             }),
+            wake: list("wake").map_or(defaults.wake, |ways: Vec<String>| {
+                // The reader of the file has checked each.
+                ways.iter().filter_map(|text| WakeWay::parse(text).ok()).collect()
+            }),
+            wake_token_file: text("wake_token_file").filter(|path| !path.is_empty()).map(PathBuf::from),
+            wake_repeat_s: number("wake_repeat_s").unwrap_or(defaults.wake_repeat_s),
         }
     }
 

@@ -181,6 +181,54 @@ fn noise_comes_only_when_asked_for_and_so_does_what_one_did_oneself() {
 }
 
 #[test]
+fn untaken_is_what_no_consumer_passed_and_nothing_has_settled() {
+    let folder = folder();
+    let mut store = store(&folder);
+    let mut ringing = call(1);
+    store.save_call(&ringing).unwrap();
+    let ring = store.add_event(&happened(EventKind::CallRinging, Some(ringing.id))).unwrap();
+    let row = store.add_message(&said(ringing.id, 1)).unwrap();
+    let message = NewEvent { message: row, ..happened(EventKind::MessageReceived, Some(ringing.id)) };
+    let message = store.add_event(&message).unwrap();
+    let own = NewEvent { own: true, ..happened(EventKind::CallEnded, Some(ringing.id)) };
+    store.add_event(&own).unwrap();
+    let found = |store: &Store, since| -> Vec<u64> {
+        let next = |after: &u64| store.untaken(*after, &[], since).unwrap().map(|entry| entry.cursor);
+        std::iter::successors(next(&0), next).collect()
+    };
+    assert_eq!(found(&store, NOW), [ring, message]);
+    assert_eq!(found(&store, NOW + Duration::from_secs(1)), [0; 0], "too old to wake anybody for");
+    store.pass("hook:1", message).unwrap();
+    assert_eq!(found(&store, NOW), [ring, message], "who only watches takes nothing");
+    ringing.connected_at = Some(NOW);
+    store.save_call(&ringing).unwrap();
+    assert_eq!(found(&store, NOW), [message], "it rings no more");
+    store.mark_read(&Hex([1; 16]), NOW).unwrap();
+    assert_eq!(found(&store, NOW), [0; 0]);
+    let again = store.add_event(&happened(EventKind::ContactKeyChanged, None)).unwrap();
+    let gap = store.add_event(&happened(EventKind::Gap, None)).unwrap();
+    assert_eq!(found(&store, NOW), [again, gap]);
+    assert_eq!(store.untaken(0, &[EventKind::Gap], NOW).unwrap().map(|entry| entry.cursor), Some(gap));
+    store.take("cli", gap).unwrap();
+    assert_eq!(found(&store, NOW), [again], "taken out of turn");
+    store.take("other", again).unwrap();
+    assert_eq!(found(&store, NOW), [0; 0]);
+}
+
+#[test]
+fn who_passes_an_event_passes_all_before_it_and_never_goes_back() {
+    let folder = folder();
+    let mut store = store(&folder);
+    let cursors: Vec<_> = (0..3).map(|_| store.add_event(&happened(EventKind::Gap, None)).unwrap()).collect();
+    let filter = Filter { consumer: Some("hook:1".into()), ..Filter::default() };
+    let next = |store: &Store| store.peek(&filter).unwrap().map(|entry| entry.cursor);
+    store.pass("hook:1", cursors[1]).unwrap();
+    assert_eq!(next(&store), Some(cursors[2]));
+    store.pass("hook:1", cursors[0]).unwrap();
+    assert_eq!(next(&store), Some(cursors[2]));
+}
+
+#[test]
 fn pruned_events_are_gone_and_cursors_are_never_used_again() {
     let folder = folder();
     let mut store = store(&folder);
