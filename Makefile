@@ -7,6 +7,7 @@
 #   make soak    the tests that take minutes
 #   make fuzz    what strangers can send, guided by coverage: a minute an input, or P2P_FUZZ_SECONDS
 #   make mutants plants fifteen bugs, one after the other: a check catches each
+#   make browser  the dashboard in headless Chromium, which is installed for it
 #   make frameworks  the agent frameworks, each in an environment of its own; FRAMEWORKS='crewai ag2' for some of them
 #   make clean   removes what was built
 #
@@ -36,7 +37,7 @@ ifeq ($(shell $(BIN)/python -c 'print("alive")' 2>/dev/null),)
 $(TOOLS): always
 endif
 
-.PHONY: demo test lint bench soak fuzz mutants frameworks clean always
+.PHONY: demo test lint bench soak fuzz mutants browser frameworks clean always
 .DEFAULT_GOAL := test
 
 demo: $(NATIVE)
@@ -72,6 +73,10 @@ fuzz:
 # Needs strace, as `make soak` does; the program with the bugs is in build/mutants, and .venv has none.
 mutants: $(TOOLS)
 	@$(TIMED) 'planted bugs' $(BIN)/python scripts/mutants.py
+
+browser: $(NATIVE)
+	@$(TIMED) 'chromium' scripts/install-chromium.sh
+	@$(TIMED) 'dashboard' $(BIN)/python -m pytest tests/python/test_dashboard_page.py
 
 frameworks: $(NATIVE)
 	@$(TIMED) 'frameworks' scripts/frameworks.sh $(FRAMEWORKS)

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::command::Command;
 use super::event::Event;
+use super::metrics::Metrics;
 use super::types::{AgentEntry, Call, Channel, Contact, Message, RelayStatus, Ticket, Transcript};
 use super::{Error, Time};
 use crate::proto::{PublicKey, StrangerPolicy, Tier};
@@ -170,6 +171,9 @@ pub struct Inbox {
     /// Strangers' mail that waits for it: shown as messages once its sender is a contact, or its call is taken.
     #[serde(default)]
     pub mail: Vec<Message>,
+    /// Questions that the owner has not decided yet.
+    #[serde(default)]
+    pub questions: Vec<Ticket>,
 }
 
 /// Reply to `wait`.
@@ -246,7 +250,7 @@ macro_rules! replies {
 
 replies! {
     Status, AgentList, CallReply, Message, MessageReply, TicketReply, EndReply, Inbox, WaitReply, Messages,
-    Transcript, Calls, Contacts, Done,
+    Transcript, Calls, Contacts, Metrics, Done,
 }
 
 impl Reply {
@@ -277,6 +281,7 @@ impl Reply {
             Command::Transcript { .. } => read::<Transcript>(json),
             Command::Calls { .. } => read::<Calls>(json),
             Command::Contacts {} | Command::ContactEdit(_) => read::<Contacts>(json),
+            Command::Metrics {} => read::<Metrics>(json),
             Command::Commit { .. } | Command::MarkRead { .. } | Command::Reload {} => read::<Done>(json),
         }
     }

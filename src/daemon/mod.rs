@@ -23,7 +23,9 @@
 
 mod connect;
 pub mod keys;
+mod line;
 mod log;
+mod metrics;
 mod run;
 mod service;
 mod stop;
@@ -32,6 +34,7 @@ use std::ffi::OsString;
 use std::future::Future;
 
 pub use self::connect::{Started, absolute, connect, start};
+pub use self::line::Line;
 pub use self::log::{Follower, tail};
 pub use self::run::{Options, Outcome, run, run_with};
 pub use self::service::{Ready, Service, host};

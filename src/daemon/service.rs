@@ -1,10 +1,12 @@
 //! An engine that serves its home's socket: what the daemon runs, and what a Python process hosts.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::metrics::Endpoint;
 use super::{Hosted, VERSION, start_engine};
 use crate::api::{Command, Error, Status};
 use crate::engine::{Engine, Handle};
@@ -25,6 +27,8 @@ pub struct Ready {
     pub home: String,
     /// The socket.
     pub socket: PathBuf,
+    /// Where Prometheus fetches figures.
+    pub metrics: Option<String>,
 }
 
 /// A running engine with its lock and its socket. Belongs to the runtime that it was opened in.
@@ -33,6 +37,8 @@ pub struct Service<E = Engine> {
     engine: E,
     server: Server,
     ready: Ready,
+    /// Ends with the service.
+    _metrics: Option<Endpoint>,
 }
 
 /// Hosts the engine of a home in this process, and serves its socket; `None` if another process does.
@@ -53,9 +59,10 @@ impl<E: Hosted> Service<E> {
         settings: Settings,
         start: impl FnOnce(Home, Settings) -> Result<E, Error>,
     ) -> Result<Self, Error> {
+        let metrics = settings.metrics;
         let engine = start(lock.home().clone(), settings)?;
-        match serve(&mut lock, &engine).await {
-            Ok((server, ready)) => Ok(Self { lock, engine, server, ready }),
+        match serve(&mut lock, &engine, metrics).await {
+            Ok((server, ready, metrics)) => Ok(Self { lock, engine, server, ready, _metrics: metrics }),
             Err(error) => {
                 stop(engine).await;
                 lock.unbind();
@@ -99,7 +106,15 @@ async fn stop<E: Hosted>(engine: E) {
     }
 }
 
-async fn serve<E: Hosted>(lock: &mut HomeLock, engine: &E) -> Result<(Server, Ready), Error> {
+async fn serve<E: Hosted>(
+    lock: &mut HomeLock,
+    engine: &E,
+    metrics: Option<SocketAddr>,
+) -> Result<(Server, Ready, Option<Endpoint>), Error> {
+    let metrics = match metrics {
+        Some(address) => Some(Endpoint::open(address, engine.handle()).await?),
+        None => None,
+    };
     let status = Status::try_from(engine.handle().ask(Command::Status {}).await?)?;
     let pid = std::process::id();
     let home = lock.home().path().display().to_string();
@@ -107,5 +122,7 @@ async fn serve<E: Hosted>(lock: &mut HomeLock, engine: &E) -> Result<(Server, Re
     let hello = Hello { version: VERSION.to_owned(), pid, home: home.clone(), agent: status.agent };
     let server = Server::serve(listener, engine.handle(), hello).map_err(Error::internal)?;
     tracing::info!(version = VERSION, pid, "ready");
-    Ok((server, Ready { pid, version: VERSION.to_owned(), home, socket: lock.home().socket()? }))
+    let socket = lock.home().socket()?;
+    let url = metrics.as_ref().map(|endpoint| endpoint.url.clone());
+    Ok((server, Ready { pid, version: VERSION.to_owned(), home, socket, metrics: url }, metrics))
 }

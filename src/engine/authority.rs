@@ -76,7 +76,8 @@ fn needs(command: &Command) -> (Action, State) {
         | Command::Messages { .. }
         | Command::Transcript { .. }
         | Command::Calls { .. }
-        | Command::Contacts {} => (Action::Look, State::None),
+        | Command::Contacts {}
+        | Command::Metrics {} => (Action::Look, State::None),
     }
 }
 

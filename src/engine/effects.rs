@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::core::Core;
 use super::files;
+use super::metrics::Count;
 use super::v2::Letter;
 use crate::api::{Error, Reply};
 use crate::owner;
@@ -44,6 +45,7 @@ pub(super) enum Effect {
     AskOwner(owner::Question),
     NotifyOwner(owner::Notice),
     Audit(u64),
+    Count(Count),
 }
 
 impl Core {
@@ -70,6 +72,7 @@ impl Core {
                     }
                 }
                 Effect::Cursor(relay, class, since) => self.pool.set_cursor(&relay, class, since),
+                Effect::Count(count) => self.tally.count(count),
                 Effect::Seen(event) => self.seen.insert(event),
                 Effect::Audit(cursor) => {
                     if let Err(error) = self.write_audit(cursor) {

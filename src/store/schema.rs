@@ -267,6 +267,11 @@ ALTER TABLE waiting_mail ADD COLUMN hash BLOB;
 -- Of the offer and of what goes with it. What the delivery machine keeps here is numbers.
 ALTER TABLE lines ADD COLUMN hash BLOB;
 "#,
+    r#"
+-- The trace (W3C Trace Context) that a call or a message is part of.
+ALTER TABLE calls ADD COLUMN traceparent TEXT;
+ALTER TABLE messages ADD COLUMN traceparent TEXT;
+"#,
 ];
 
 /// Brings the database to this program's version, one transaction a step.

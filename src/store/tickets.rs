@@ -114,6 +114,18 @@ impl Store {
         Ok(self.query_all(&sql, [], read)?.into_iter().flatten().collect())
     }
 
+    /// Questions that the owner can still decide, also those that reached nobody, oldest first.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn undecided_tickets(&self, now: Millis, limit: usize) -> Result<Vec<StoredTicket>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM tickets WHERE state IN ('waiting', 'no-owner') AND expires_at > ?1 \
+             ORDER BY at LIMIT ?2"
+        );
+        Ok(self.query_all(&sql, rusqlite::params![now, limit], read)?.into_iter().flatten().collect())
+    }
+
     /// Decisions, or the lack of one, that nobody took yet, oldest first.
     ///
     /// # Errors

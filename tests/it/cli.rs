@@ -8,7 +8,8 @@ use std::process::Stdio;
 
 use p2p_comm::api::{
     AgentList, CallReply, Calls, Command, Contacts, Done, EndReason, EndReply, Error, ErrorKind, EventKind,
-    Inbox, MessageReply, MessageState, Messages, TicketReply, TicketState, Time, Transcript, WaitReply,
+    Inbox, MessageReply, MessageState, Messages, Metric, MetricKind, Metrics, Sample, TicketReply,
+    TicketState, Time, Transcript, WaitReply,
 };
 use p2p_comm::daemon::VERSION;
 use p2p_comm::proto::Millis;
@@ -52,18 +53,36 @@ fn in_a_call(command: &Command) -> Answer {
             unread: vec![message(), file()],
             missed: Vec::new(),
             answers: vec![ticket()],
+            traceparent: None,
             queue: Vec::new(),
             mail: vec![message()],
+            questions: vec![ticket()],
         }
         .into(),
         Command::Wait { .. } => {
             WaitReply { cursor: 7, event: Some(event(EventKind::MessageReceived)), timeout: false }.into()
         }
+        Command::Metrics {} => metrics().into(),
         Command::Commit { .. } | Command::MarkRead { .. } | Command::Reload {} => Done { at: at(0) }.into(),
         Command::Messages { .. } => Messages { cursor: 7, messages: vec![message(), sent("hello")] }.into(),
         Command::Transcript { .. } => transcript().into(),
         Command::Calls { .. } => Calls { calls: vec![call()] }.into(),
         Command::Contacts {} | Command::ContactEdit(_) => Contacts { contacts: vec![contact()] }.into(),
+    }
+}
+
+fn metrics() -> Metrics {
+    let sample = |direction: &str, value| Sample {
+        labels: [("direction".to_owned(), direction.to_owned())].into(),
+        value,
+    };
+    Metrics {
+        metrics: vec![Metric {
+            name: "p2p_comm_messages_total".into(),
+            help: "Messages.".into(),
+            kind: MetricKind::Counter,
+            samples: vec![sample("in", 3.0), sample("out", 4.0)],
+        }],
     }
 }
 
@@ -161,6 +180,7 @@ verbs! {
     escalate_asks_the_owner: "escalate" "May I?" "--options" "yes,no";
     end_prints_the_transcript: "end";
     inbox_shows_what_waits: "inbox";
+    metrics_are_as_prometheus_reads_them: "metrics";
     wait_prints_an_event_or_the_cursor: "wait" "--timeout" "1";
     messages_shows_what_was_said: "messages";
     transcript_shows_the_whole_call: "transcript" "cacacacacacacaca";

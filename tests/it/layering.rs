@@ -11,24 +11,27 @@ use std::path::{Path, PathBuf};
 const BELOW_ALL: &str = "mutants";
 
 /// A room, and the rooms that it may import.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("proto", &[]),
     ("api", &["proto"]),
     ("home", &["proto", "api"]),
     ("store", &["proto"]),
     ("transport", &["proto", "api"]),
     ("relay", &[]),
+    ("http", &["api"]),
     ("engine", &["proto", "api", "home", "store", "transport", "owner"]),
     ("owner", &["proto", "api", "home", "store", "transport"]),
     ("ipc", &["proto", "api", "engine"]),
-    ("daemon", &["proto", "api", "home", "engine", "ipc", "relay"]),
+    ("daemon", &["proto", "api", "home", "http", "engine", "ipc", "relay"]),
     ("mcp", &["proto", "api", "home", "ipc", "daemon"]),
-    ("cli", &["proto", "api", "home", "ipc", "daemon", "relay", "mcp"]),
+    ("dashboard", &["proto", "api", "home", "http", "ipc", "daemon"]),
+    ("a2a", &["proto", "api", "home", "http", "ipc", "daemon"]),
+    ("cli", &["proto", "api", "home", "ipc", "daemon", "relay", "mcp", "dashboard", "a2a"]),
     ("py", &["proto", "api", "home", "engine", "ipc", "daemon", "cli", "relay"]),
 ];
 
 /// An external crate, and the only rooms that may use it.
-const CRATES: [(&str, &[&str]); 13] = [
+const CRATES: [(&str, &[&str]); 16] = [
     ("rusqlite", &["store"]),
     ("nostr_sdk", &["transport", "relay"]),
     ("nostr_relay_builder", &["relay"]),
@@ -38,10 +41,29 @@ const CRATES: [(&str, &[&str]); 13] = [
     ("ureq", &["owner"]),
     ("clap", &["cli"]),
     ("rmcp", &["mcp"]),
+    ("axum", &["http", "dashboard", "a2a", "daemon"]),
+    ("hyper", &["http"]),
+    ("hyper_util", &["http"]),
     ("pyo3", &["py"]),
     ("pythonize", &["py"]),
     ("tracing_subscriber", &["daemon", "py"]),
-    ("tokio", &["transport", "relay", "engine", "owner", "ipc", "daemon", "mcp", "cli", "py"]),
+    (
+        "tokio",
+        &[
+            "transport",
+            "relay",
+            "engine",
+            "owner",
+            "ipc",
+            "daemon",
+            "mcp",
+            "http",
+            "dashboard",
+            "a2a",
+            "cli",
+            "py",
+        ],
+    ),
 ];
 
 /// What a pure room may not even name.

@@ -1,8 +1,10 @@
 //! The settings, one line each: name, variable, what values it takes.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use crate::proto::presence::is_agent_id;
+use crate::proto::{DESCRIPTION_LIMIT, SKILLS_LIMIT, read_skill};
 
 /// Longest value of text, bytes: a webhook's address with its token fits.
 const TEXT_LIMIT: usize = 2_048;
@@ -31,6 +33,11 @@ enum Kind {
     Text,
     List,
     Relays,
+    /// A description of the agent.
+    Brief,
+    Skills,
+    /// Where something is served.
+    Address,
     Whole(RangeInclusive<i64>),
     OneOf(&'static [&'static str]),
 }
@@ -40,7 +47,7 @@ const fn key(name: &'static str, variable: Option<&'static str>, about: &'static
 }
 
 /// Every setting.
-pub static KEYS: [Key; 11] = [
+pub static KEYS: [Key; 14] = [
     Key {
         remembered: true,
         ..key("agent_id", Some("P2P_AGENT_ID"), "the label that others call", Kind::AgentId)
@@ -54,6 +61,19 @@ pub static KEYS: [Key; 11] = [
         remembered: true,
         live: true,
         ..key("capabilities", Some("P2P_CAPABILITIES"), "what this agent can do, a list", Kind::List)
+    },
+    Key {
+        live: true,
+        ..key("description", None, "what this agent is for, in a sentence or two", Kind::Brief)
+    },
+    Key {
+        live: true,
+        ..key(
+            "skills",
+            None,
+            "what it can do, a list of NAME: WHAT IT DOES, separated by semicolons",
+            Kind::Skills,
+        )
     },
     Key {
         remembered: true,
@@ -70,6 +90,12 @@ pub static KEYS: [Key; 11] = [
     },
     key("audit_mode", Some("P2P_AUDIT_MODE"), "the audit mode of the deployed agents", Kind::Text),
     key("audit_log", Some("P2P_AUDIT_LOG"), "the path of the audit log", Kind::Text),
+    key(
+        "metrics",
+        None,
+        "where Prometheus fetches figures: a port of this machine, or ADDRESS:PORT",
+        Kind::Address,
+    ),
     key("ring_time_s", None, "how long a call rings, 5 to 600 seconds", Kind::Whole(5..=600)),
     key("max_calls", None, "how many calls may be up at once, 1 to 256", Kind::Whole(1..=256)),
     Key {
@@ -102,7 +128,17 @@ impl Key {
     pub(super) fn parse(&self, text: &str) -> Result<toml::Value, String> {
         let items = || text.split(',').map(str::trim).filter(|item| !item.is_empty());
         let value = match &self.kind {
-            Kind::AgentId | Kind::Text | Kind::OneOf(_) => toml::Value::from(text.trim()),
+            Kind::AgentId | Kind::Text | Kind::Brief | Kind::Address | Kind::OneOf(_) => {
+                toml::Value::from(text.trim())
+            }
+            // What a skill does may need a comma.
+            Kind::Skills => toml::Value::Array(
+                text.split(';')
+                    .map(str::trim)
+                    .filter(|item| !item.is_empty())
+                    .map(toml::Value::from)
+                    .collect(),
+            ),
             // One channel may hold commas: a command line, a query.
             Kind::List if self.name == "owner" => toml::Value::Array(
                 Some(text.trim())
@@ -128,6 +164,22 @@ impl Key {
                 _ => Err("it takes 1 to 128 characters, none of them a control character".to_owned()),
             },
             Kind::Text => check_text(value),
+            Kind::Address => match value.as_str() {
+                Some(text) if text.is_empty() || address(text).is_some() => Ok(()),
+                _ => Err("it takes a port of the loopback address, or ADDRESS:PORT in numbers".to_owned()),
+            },
+            Kind::Brief => match value.as_str() {
+                Some(text) if text.chars().count() <= DESCRIPTION_LIMIT => check_text(value),
+                _ => Err(format!("it takes text of at most {DESCRIPTION_LIMIT} characters")),
+            },
+            Kind::Skills => match list(value)? {
+                skills if skills.len() > SKILLS_LIMIT => {
+                    Err(format!("it takes at most {SKILLS_LIMIT} skills"))
+                }
+                skills => skills
+                    .iter()
+                    .try_for_each(|skill| read_skill(skill.as_str().unwrap_or_default()).map(drop)),
+            },
             Kind::List => list(value)?.iter().try_for_each(check_text),
             Kind::Relays => {
                 let relays = list(value)?;
@@ -145,6 +197,14 @@ impl Key {
                 _ => Err(format!("it takes a whole number from {} to {}", range.start(), range.end())),
             },
         }
+    }
+}
+
+/// An address to serve something at: a port alone is one of this machine.
+pub(super) fn address(text: &str) -> Option<SocketAddr> {
+    match text.parse::<u16>() {
+        Ok(port) => Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
+        Err(_) => text.parse().ok(),
     }
 }
 

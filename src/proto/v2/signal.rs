@@ -18,9 +18,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::proto::legacy::{LABEL_LIMIT, TOPIC_LIMIT, cut};
+use crate::proto::legacy::{LABEL_LIMIT, TOPIC_LIMIT, cut, forgiving};
 use crate::proto::presence::is_agent_id;
-use crate::proto::{EventId, Hex, Millis, PublicKey};
+use crate::proto::{EventId, Hex, Millis, PublicKey, TraceParent};
 
 /// The rumor's kind. Never published bare.
 pub const KIND: u16 = 25_920;
@@ -118,6 +118,8 @@ pub struct Offer {
     pub relays: Vec<String>,
     /// Where the sender reads its wraps; empty if it does not say.
     pub inbox: Vec<String>,
+    /// The trace that the call is part of, if the caller follows one.
+    pub traceparent: Option<TraceParent>,
 }
 
 /// The second half of a handshake.
@@ -220,6 +222,9 @@ struct Wire {
     replaces: Option<SharedCallId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// Of whoever sends nonsense, nothing: it is a courtesy.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "forgiving")]
+    traceparent: Option<TraceParent>,
 }
 
 impl Signal {
@@ -269,6 +274,7 @@ impl Signal {
             hash: None,
             replaces: None,
             reason: None,
+            traceparent: None,
         };
         match &self.body {
             Body::Invite(offer) | Body::Resume(offer) => {
@@ -281,6 +287,7 @@ impl Signal {
                 wire.versions = Some(offer.versions.clone());
                 wire.relays = Some(offer.relays.clone());
                 wire.inbox = Some(offer.inbox.clone()).filter(|inbox| !inbox.is_empty());
+                wire.traceparent = offer.traceparent.clone();
             }
             Body::Accept(answer) => {
                 wire.agent_id = Some(answer.agent_id.clone());
@@ -318,6 +325,7 @@ impl Wire {
             versions,
             relays: relays(self.relays, INVITE_RELAYS)?,
             inbox: inbox(self.inbox)?,
+            traceparent: self.traceparent,
         })
     }
 
@@ -403,6 +411,7 @@ mod tests {
             versions: vec![2],
             relays: vec!["wss://one.example".into(), "wss://two.example".into()],
             inbox: vec![],
+            traceparent: None,
         }
     }
 
