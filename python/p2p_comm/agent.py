@@ -176,7 +176,7 @@ class Agent:
             topic: What it is about, for the callee.
             wait: Seconds to wait for the answer. None waits for the ring time of 60 s, 0 returns while it rings.
             key: A name of your own for this call: the same key again is the same call, and never rings twice.
-            traceparent: The trace that it is part of (W3C Trace Context); a callee of v2 is told, inside what is sealed.
+            traceparent: The trace that it is part of (W3C Trace Context); a callee of v2 is told.
 
         Raises:
             CallRejected: The callee declined.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import _show
-from ._wire import JSON_NAME, encode
+from ._wire import ABSENT, JSON_NAME, encode
 
 __all__ = [
     "AgentSelf",
@@ -85,7 +85,7 @@ class Peer:
     npub: str
     tier: Tier | None = None
     capabilities: tuple[str, ...] = ()
-    card: Card | None = None
+    card: Card | None = field(default=None, metadata={ABSENT: True})
     """What it says that it does, if it says something: a claim, like its name."""
     last_seen: float | None = field(default=None, metadata={JSON_NAME: "last_seen_s"})
     """Seconds since it last announced itself."""
@@ -138,7 +138,7 @@ class Message:
     """Why it failed."""
     answers: str | None = None
     """Kind `system`: the message of kind `escalation` that it answers. Of a peer: its word for what its owner said."""
-    traceparent: str | None = None
+    traceparent: str | None = field(default=None, metadata={ABSENT: True})
     """The trace (W3C Trace Context) that it is part of. From a peer: its word."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class CallInfo:
     reason: str | None = None
     """The words that came with the end."""
     messages: int = 0
-    traceparent: str | None = None
+    traceparent: str | None = field(default=None, metadata={ABSENT: True})
     """The trace (W3C Trace Context) that it is part of. From a peer: its word."""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:

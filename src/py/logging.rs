@@ -173,13 +173,17 @@ fn tell(queue: &Receiver<Line>) {
             }
             Line::Record { level, target, message } => {
                 let dropped = DROPPED.swap(0, Ordering::Relaxed);
-                Python::attach(|py| {
+                let told = Python::try_attach(|py| {
                     if dropped > 0 {
                         let words = format!("{dropped} records were dropped: the handlers are slow");
                         hand_over(py, level_of(&Level::WARN), OURS, &words);
                     }
                     hand_over(py, level, target, &message);
                 });
+                if told.is_none() {
+                    // The interpreter is gone.
+                    return;
+                }
             }
         }
     }

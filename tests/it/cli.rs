@@ -53,7 +53,6 @@ fn in_a_call(command: &Command) -> Answer {
             unread: vec![message(), file()],
             missed: Vec::new(),
             answers: vec![ticket()],
-            traceparent: None,
             queue: Vec::new(),
             mail: vec![message()],
             questions: vec![ticket()],

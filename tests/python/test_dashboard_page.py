@@ -13,7 +13,6 @@ import pytest
 
 from parts.browser import Browser, browser, needs_chromium
 from parts.fixtures import NewHome
-
 from parts.process import REPOSITORY, end
 from parts.steps import connect, meet
 from parts.terminal import at_a_terminal

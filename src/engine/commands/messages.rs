@@ -29,7 +29,7 @@ pub(super) struct Source<'a> {
 
 /// Where a text goes: to a call, to an agent, or to the only call.
 #[derive(Clone, Copy)]
-pub(super) struct To<'a> {
+pub(in super::super) struct To<'a> {
     pub(super) call: Option<&'a CallId>,
     pub(super) agent: Option<&'a str>,
 }
