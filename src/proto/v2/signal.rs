@@ -516,6 +516,29 @@ mod tests {
     }
 
     #[test]
+    fn a_trace_goes_with_an_offer_and_what_is_none_is_ignored() {
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let untraced = Signal { call: Hex([7; 16]), generation: 0, body: Body::Invite(offer()) };
+        let json = untraced.to_json();
+        assert!(!json.contains("traceparent"), "who follows no trace says nothing of it");
+        let offered = |value: Value| {
+            let mut wire: Value = serde_json::from_str(&json).unwrap();
+            wire.as_object_mut().unwrap().insert("traceparent".into(), value);
+            match Signal::parse(&wire.to_string()).unwrap().body {
+                Body::Invite(offer) => offer.traceparent,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(offered(json!(trace)).unwrap().as_str(), trace);
+        for odd in [json!("nonsense"), json!(7), json!(null), json!([trace]), json!(trace.to_uppercase())] {
+            assert_eq!(offered(odd), None);
+        }
+        let traced = Offer { traceparent: trace.parse().ok(), ..offer() };
+        let signal = Signal { body: Body::Invite(traced), ..untraced };
+        assert_eq!(Signal::parse(&signal.to_json()).unwrap(), signal);
+    }
+
+    #[test]
     fn what_is_of_another_version_or_type_or_too_long_is_refused() {
         assert!(matches!(with(Body::Busy, "v", json!(3)), Err(Malformed::Version(3))));
         assert!(matches!(with(Body::Busy, "t", json!("wave")), Err(Malformed::UnknownType)));
