@@ -9,6 +9,7 @@
 #   make mutants plants fifteen bugs, one after the other: a check catches each
 #   make docs    the documentation as a site, in build/site; every link in it leads somewhere
 #   make reference   writes docs/reference/ anew, from the code
+#   make browser  the dashboard in headless Chromium, which is installed for it
 #   make frameworks  the agent frameworks, each in an environment of its own; FRAMEWORKS='crewai ag2' for some of them
 #   make clean   removes what was built
 #
@@ -38,7 +39,7 @@ ifeq ($(shell $(BIN)/python -c 'print("alive")' 2>/dev/null),)
 $(TOOLS): always
 endif
 
-.PHONY: demo test lint bench soak fuzz mutants docs reference frameworks clean always
+.PHONY: demo test lint bench soak fuzz mutants browser docs reference frameworks clean always
 .DEFAULT_GOAL := test
 
 demo: $(NATIVE)
@@ -89,6 +90,10 @@ $(SITE)/.installed: docs/requirements.txt
 
 reference: $(NATIVE)
 	@$(BIN)/python scripts/reference.py
+
+browser: $(NATIVE)
+	@$(TIMED) 'chromium' scripts/install-chromium.sh
+	@$(TIMED) 'dashboard' $(BIN)/python -m pytest tests/python/test_dashboard_page.py
 
 frameworks: $(NATIVE)
 	@$(TIMED) 'frameworks' scripts/frameworks.sh $(FRAMEWORKS)

@@ -10,6 +10,7 @@ pub mod proto;
 // L1: the vocabulary, and what touches the world.
 pub mod api;
 pub mod home;
+pub mod http;
 pub mod relay;
 pub mod store;
 pub mod transport;
@@ -20,8 +21,10 @@ pub mod owner;
 pub mod ipc;
 pub mod wake;
 // L4: the front ends.
+pub mod a2a;
 pub mod cli;
 pub mod daemon;
+pub mod dashboard;
 pub mod mcp;
 #[cfg(feature = "python")]
 mod py;

@@ -1,5 +1,6 @@
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Any, Final, final
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "__version__",
     "cli_main",
     "connect",
+    "forward_log",
     "start_relay",
 ]
 
@@ -19,6 +21,7 @@ EVENT_KINDS: Final[tuple[str, ...]]
 
 def cli_main(arguments: list[str], executable: str) -> int: ...
 def connect(options: dict[str, Any]) -> asyncio.Future[Link]: ...
+def forward_log(level: int, sink: Callable[[int, str, str], object]) -> bool: ...
 def start_relay(folder: os.PathLike[str] | str | None = None) -> asyncio.Future[Relay]: ...
 
 @final

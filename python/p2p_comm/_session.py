@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
-from . import _native
+from . import _logging, _native
 from .errors import P2PError, Unavailable
 
 END_WITHIN_S = 5.0
@@ -41,6 +41,7 @@ class Session:
     async def open(self, options: dict[str, Any]) -> None:
         """Connects to the engine, or hosts it."""
         if self._link is None:
+            _logging.forward()
             self._link = await _native.connect(options)
 
     async def close(self) -> None:

@@ -15,6 +15,9 @@ from typing import Any, TypeVar, Union
 
 T = TypeVar("T")
 
+ABSENT = "absent"
+"""The key of a field's metadata that says: without a value it is not in JSON at all."""
+
 JSON_NAME = "json"
 """The key of a field's metadata under which its name in JSON stands, where it is another one."""
 
@@ -49,7 +52,12 @@ def decode(cls: type[T], data: Mapping[str, Any]) -> T:
 def encode(value: Any) -> Any:
     """The JSON of a value: the reverse of `decode`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {json_name: encode(getattr(value, name)) for name, json_name, _, _ in _fields(type(value))}
+        absent = {field.name for field in dataclasses.fields(value) if ABSENT in field.metadata}
+        return {
+            json_name: encode(member)
+            for name, json_name, _, _ in _fields(type(value))
+            if (member := getattr(value, name)) is not None or name not in absent
+        }
     if isinstance(value, tuple):
         return [encode(item) for item in value]
     if isinstance(value, datetime):

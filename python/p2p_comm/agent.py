@@ -13,7 +13,19 @@ from ._streams import CONSUMER, SLICE_S, EventStream
 from ._wire import decode
 from .call import Call, FileSource, IncomingCall, IncomingCalls, Receipt
 from .errors import CallBusy, CallEnded, CallRejected, CallTimeout, Unavailable
-from .models import AgentSelf, CallInfo, Contact, Decision, Event, Inbox, Message, Peer, Status, Transcript
+from .models import (
+    AgentSelf,
+    CallInfo,
+    Contact,
+    Decision,
+    Event,
+    Inbox,
+    Message,
+    Metric,
+    Peer,
+    Status,
+    Transcript,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -161,7 +173,15 @@ class Agent:
         reply = await self._session.request("list", capability=capability, limit=limit)
         return tuple(decode(Peer, entry) for entry in reply["agents"])
 
-    async def call(self, agent: str, *, topic: str = "", wait: float | None = None, key: str | None = None) -> Call:
+    async def call(
+        self,
+        agent: str,
+        *,
+        topic: str = "",
+        wait: float | None = None,
+        key: str | None = None,
+        traceparent: str | None = None,
+    ) -> Call:
         """Calls an agent, and waits until it has answered. A cancelled or timed-out ring is taken back.
 
         Args:
@@ -169,6 +189,7 @@ class Agent:
             topic: What it is about, for the callee.
             wait: Seconds to wait for the answer. None waits for the ring time of 60 s, 0 returns while it rings.
             key: A name of your own for this call: the same key again is the same call, and never rings twice.
+            traceparent: The trace that it is part of (W3C Trace Context); a callee of v2 is told.
 
         Raises:
             CallRejected: The callee declined.
@@ -177,7 +198,7 @@ class Agent:
             AgentNotFound: Nobody, or more than one agent, answers to this name.
             Unavailable: No relay is connected.
         """
-        reply = await self._place(agent=agent, topic=topic, client_id=key)
+        reply = await self._place(agent=agent, topic=topic, client_id=key, traceparent=traceparent)
         ring = Call(self._session, decode(CallInfo, reply))
         self._session.opened.add(ring.id)
         if wait == 0.0 and ring.info.state == "ringing":
@@ -282,9 +303,11 @@ class Agent:
         """
         return await _call.answer(self._session, call=_id(call), accept=accept, reason=reason)
 
-    async def send(self, text: str, *, call: CallName = None, to: str | None = None) -> Receipt:
+    async def send(
+        self, text: str, *, call: CallName = None, to: str | None = None, traceparent: str | None = None
+    ) -> Receipt:
         """Says something in a call, by default the only one, or to an agent. See `Call.send`."""
-        return await _call.send(self._session, text, call=_id(call), to=to)
+        return await _call.send(self._session, text, call=_id(call), to=to, traceparent=traceparent)
 
     async def send_file(
         self, file: FileSource, *, name: str | None = None, mime: str | None = None, call: CallName = None
@@ -376,6 +399,10 @@ class Agent:
         """Questions that a person may still decide, oldest first: those that wait, and those that found no owner."""
         reply = await self._session.request("questions")
         return tuple(decode(Decision, question) for question in reply["questions"])
+
+    async def metrics(self) -> tuple[Metric, ...]:
+        """Figures of the engine for whoever watches over it, by name: messages, calls, relays, what was dropped."""
+        return tuple(decode(Metric, metric) for metric in (await self._session.request("metrics"))["metrics"])
 
     async def test_owner(self) -> Decision:
         """Asks the owner's channels a test question that needs no answer."""

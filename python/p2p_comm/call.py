@@ -168,16 +168,20 @@ class Call:
     def __aiter__(self) -> CallEvents:
         return self.events()
 
-    async def send(self, text: str) -> Receipt:
+    async def send(self, text: str, *, traceparent: str | None = None) -> Receipt:
         """Says something. Returns when it is committed here: from then on it is sent, whatever happens.
 
         Messages arrive in the order in which `send` was called, also when many are awaited at once.
+
+        Args:
+            text: The words.
+            traceparent: The trace that they are part of (W3C Trace Context); a peer of v2 is told.
 
         Raises:
             CallEnded: The call is over.
             InvalidRequest: The text is longer than the call's dialect takes.
         """
-        return await send(self._session, text, call=self.id)
+        return await send(self._session, text, call=self.id, traceparent=traceparent)
 
     async def send_file(self, file: FileSource, *, name: str | None = None, mime: str | None = None) -> Receipt:
         """Sends a file: a path, its bytes (with a `name`), or an object with `read()`.
@@ -316,9 +320,17 @@ async def answer(session: Session, *, call: str | None, accept: bool, reason: st
     return Call(session, info)
 
 
-async def send(session: Session, text: str, *, call: str | None = None, to: str | None = None) -> Receipt:
+async def send(
+    session: Session,
+    text: str,
+    *,
+    call: str | None = None,
+    to: str | None = None,
+    traceparent: str | None = None,
+) -> Receipt:
     """Says something in a call, or to an agent."""
-    return Receipt(session, decode(Message, await session.request("send", text=text, call=call, to=to)))
+    reply = await session.request("send", text=text, call=call, to=to, traceparent=traceparent)
+    return Receipt(session, decode(Message, reply))
 
 
 async def send_file(

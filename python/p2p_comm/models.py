@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import _show
-from ._wire import JSON_NAME, encode
+from ._wire import ABSENT, JSON_NAME, encode
 
 __all__ = [
     "AgentSelf",
     "CallInfo",
+    "Card",
     "Channel",
     "Code",
     "Contact",
@@ -26,12 +27,15 @@ __all__ = [
     "Inbox",
     "KeyChanged",
     "Message",
+    "Metric",
     "OutboxCount",
     "Peer",
     "Progress",
     "RelayNote",
     "RelayStatus",
+    "Sample",
     "SessionLink",
+    "Skill",
     "Status",
     "Strangers",
     "Transcript",
@@ -50,6 +54,25 @@ TicketState = Literal["waiting", "answered", "expired", "no-owner"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Skill:
+    """One thing that an agent says it can do."""
+
+    id: str
+    name: str = ""
+    """For people, if it is another than `id`."""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What an agent says that it does, in the words of an A2A agent card."""
+
+    description: str = ""
+    skills: tuple[Skill, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
     """Another agent. Its `pubkey` is who it is; `id` and `name` are what it says.
 
@@ -62,6 +85,8 @@ class Peer:
     npub: str
     tier: Tier | None = None
     capabilities: tuple[str, ...] = ()
+    card: Card | None = field(default=None, metadata={ABSENT: True})
+    """What it says that it does, if it says something: a claim, like its name."""
     last_seen: float | None = field(default=None, metadata={JSON_NAME: "last_seen_s"})
     """Seconds since it last announced itself."""
     protocol: Protocol | None = None
@@ -113,6 +138,8 @@ class Message:
     """Why it failed."""
     answers: str | None = None
     """Kind `system`: the message of kind `escalation` that it answers. Of a peer: its word for what its owner said."""
+    traceparent: str | None = field(default=None, metadata={ABSENT: True})
+    """The trace (W3C Trace Context) that it is part of. From a peer: its word."""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON of the command line."""
@@ -139,6 +166,8 @@ class CallInfo:
     reason: str | None = None
     """The words that came with the end."""
     messages: int = 0
+    traceparent: str | None = field(default=None, metadata={ABSENT: True})
+    """The trace (W3C Trace Context) that it is part of. From a peer: its word."""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return _show.bundle(self, _show.call(self))
@@ -350,6 +379,28 @@ class Inbox:
     """Strangers' calls that wait for the user's leave."""
     mail: tuple[Message, ...] = ()
     """Strangers' mail that waits for it: shown once its sender is a contact, or its call is taken."""
+    questions: tuple[Decision, ...] = ()
+    """Questions that the owner has not decided yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One value of a figure."""
+
+    labels: dict[str, str]
+    """What it is of: words of this program, and configured relays."""
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A figure, named as Prometheus names things: with its unit, and counters with `_total`."""
+
+    name: str
+    help: str
+    kind: Literal["counter", "gauge"]
+    """A counter only rises, from zero at the start of the engine."""
+    samples: tuple[Sample, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,7 @@ from .models import (
     Inbox,
     Message,
     MessageState,
+    Metric,
     Peer,
     Status,
     Tier,
@@ -236,9 +237,9 @@ class Call:
     def __iter__(self) -> Stream[CallEvent]:
         return self.events()
 
-    def send(self, text: str) -> Receipt:
+    def send(self, text: str, *, traceparent: str | None = None) -> Receipt:
         """Says something. Returns when it is committed here."""
-        return Receipt(run(self._call.send(text)))
+        return Receipt(run(self._call.send(text, traceparent=traceparent)))
 
     def send_file(self, file: FileSource, *, name: str | None = None, mime: str | None = None) -> Receipt:
         """Sends a file: a path, its bytes (with a `name`), or an object with `read()`."""
@@ -407,9 +408,17 @@ class Agent:
         """The agents that are online, the last seen first, without this one."""
         return run(self._agent.list(capability=capability, limit=limit))
 
-    def call(self, agent: str, *, topic: str = "", wait: float | None = None, key: str | None = None) -> Call:
+    def call(
+        self,
+        agent: str,
+        *,
+        topic: str = "",
+        wait: float | None = None,
+        key: str | None = None,
+        traceparent: str | None = None,
+    ) -> Call:
         """Calls an agent, and waits until it has answered."""
-        return Call(run(self._agent.call(agent, topic=topic, wait=wait, key=key)))
+        return Call(run(self._agent.call(agent, topic=topic, wait=wait, key=key, traceparent=traceparent)))
 
     def incoming(self) -> Stream[IncomingCall]:
         """The calls that ring here, each once: `for ring in agent.incoming()`."""
@@ -435,9 +444,11 @@ class Agent:
         """Accepts or rejects a ringing call, by default the only one."""
         return Call(run(self._agent.answer(_inner(call), accept=accept, reason=reason)))
 
-    def send(self, text: str, *, call: CallName = None, to: str | None = None) -> Receipt:
+    def send(
+        self, text: str, *, call: CallName = None, to: str | None = None, traceparent: str | None = None
+    ) -> Receipt:
         """Says something in a call, by default the only one, or to an agent."""
-        return Receipt(run(self._agent.send(text, call=_inner(call), to=to)))
+        return Receipt(run(self._agent.send(text, call=_inner(call), to=to, traceparent=traceparent)))
 
     def send_file(
         self, file: FileSource, *, name: str | None = None, mime: str | None = None, call: CallName = None
@@ -518,6 +529,10 @@ class Agent:
     def questions(self) -> tuple[Decision, ...]:
         """Questions that a person may still decide, oldest first."""
         return run(self._agent.questions())
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """Figures of the engine for whoever watches over it, by name."""
+        return run(self._agent.metrics())
 
     def test_owner(self) -> Decision:
         """Asks the owner's channels a test question that needs no answer."""

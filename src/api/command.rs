@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, ErrorKind};
 use crate::proto::text::quote;
-use crate::proto::{CallId, EventKind, MessageId, MessageState, TicketId};
+use crate::proto::{CallId, EventKind, MessageId, MessageState, TicketId, TraceParent};
 
 /// The consumer that `wait` continues when no other is named.
 pub const DEFAULT_CONSUMER: &str = "cli";
@@ -36,6 +36,9 @@ pub enum Command {
         /// The caller's own name for the call: the same id again returns the same call.
         #[serde(default)]
         client_id: Option<String>,
+        /// The trace that it is part of (W3C Trace Context): told to a callee of v2.
+        #[serde(default)]
+        traceparent: Option<TraceParent>,
     },
     /// Blocks until a call rings no more, or the time is up. Reply: [`super::CallReply`].
     AwaitCall {
@@ -71,6 +74,9 @@ pub enum Command {
         /// Refuses at once if this state can never be known in the call's dialect.
         #[serde(default)]
         wait: Option<MessageState>,
+        /// The trace that it is part of (W3C Trace Context): told to the peer in a call of v2.
+        #[serde(default)]
+        traceparent: Option<TraceParent>,
     },
     /// Sends a file: the bytes in base64, or a path on this machine. Reply: [`super::types::Message`].
     SendFile {
@@ -216,6 +222,8 @@ pub enum Command {
         /// The decision.
         answer: String,
     },
+    /// Figures for whoever watches over the agent. Reply: [`super::Metrics`].
+    Metrics {},
     /// Takes settings that changed in `config.toml`, those that count at once. Reply: [`super::Done`].
     Reload {},
 }
@@ -226,7 +234,7 @@ impl Command {
     pub fn texts(&self) -> Vec<&str> {
         match self {
             Self::List { capability, .. } => capability.iter().map(String::as_str).collect(),
-            Self::Call { agent, topic, client_id } => {
+            Self::Call { agent, topic, client_id, traceparent: _ } => {
                 [agent, topic].into_iter().chain(client_id).map(String::as_str).collect()
             }
             Self::Answer { reason, .. } => vec![reason],
@@ -264,6 +272,7 @@ impl Command {
             | Self::Contacts {}
             | Self::Questions {}
             | Self::OwnerTest {}
+            | Self::Metrics {}
             | Self::Reload {} => Vec::new(),
         }
     }

@@ -8,6 +8,7 @@ mod command;
 mod error;
 mod event;
 mod json;
+mod metrics;
 mod reply;
 mod time;
 pub mod types;
@@ -16,6 +17,7 @@ pub use command::{Command, ContactEdit, DEFAULT_CONSUMER, call_id};
 pub use error::{Error, ErrorKind};
 pub use event::{Event, KeyChanged, Progress, RelayNote, Strangers};
 pub use json::to_json;
+pub use metrics::{Metric, MetricKind, Metrics, Sample};
 pub use reply::{
     AgentList, AgentSelf, CallReply, Calls, Code, Contacts, DaemonInfo, Done, DoorPolicy, EndReply, Inbox,
     MessageReply, Messages, OutboxCount, Questions, Reply, Status, TicketReply, WaitReply,

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::command::Command;
 use super::event::Event;
+use super::metrics::Metrics;
 use super::types::{AgentEntry, Call, Channel, Contact, Message, RelayStatus, Ticket, Transcript};
 use super::{Error, Time};
 use crate::proto::{PublicKey, StrangerPolicy, Tier};
@@ -170,6 +171,9 @@ pub struct Inbox {
     /// Strangers' mail that waits for it: shown as messages once its sender is a contact, or its call is taken.
     #[serde(default)]
     pub mail: Vec<Message>,
+    /// Questions that the owner has not decided yet.
+    #[serde(default)]
+    pub questions: Vec<Ticket>,
 }
 
 /// Reply to `wait`.
@@ -253,7 +257,7 @@ macro_rules! replies {
 
 replies! {
     Status, AgentList, CallReply, Message, MessageReply, TicketReply, EndReply, Inbox, WaitReply, Messages,
-    Transcript, Calls, Contacts, Questions, Done,
+    Transcript, Calls, Contacts, Questions, Metrics, Done,
 }
 
 impl Reply {
@@ -285,6 +289,7 @@ impl Reply {
             Command::Calls { .. } => read::<Calls>(json),
             Command::Contacts {} | Command::ContactEdit(_) => read::<Contacts>(json),
             Command::Questions {} => read::<Questions>(json),
+            Command::Metrics {} => read::<Metrics>(json),
             Command::Commit { .. } | Command::MarkRead { .. } | Command::Pass { .. } | Command::Reload {} => {
                 read::<Done>(json)
             }

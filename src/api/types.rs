@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Time;
 use crate::proto::{
-    CallId, CallState, Direction, EndReason, MessageId, MessageKind, MessageState, Protocol, PublicKey,
-    Sender, TicketId, TicketState, Tier,
+    CallId, CallState, Card, Direction, EndReason, MessageId, MessageKind, MessageState, Protocol, PublicKey,
+    Sender, TicketId, TicketState, Tier, TraceParent,
 };
 
 /// The other end of a call.
@@ -55,6 +55,9 @@ pub struct Call {
     pub reason: Option<String>,
     /// How many messages it holds, both directions.
     pub messages: u64,
+    /// The trace (W3C Trace Context) that it is part of; absent unless there is one. From a peer: its word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceParent>,
 }
 
 /// A file in a message.
@@ -102,6 +105,9 @@ pub struct Message {
     /// the peer's word.
     #[serde(default)]
     pub answers: Option<MessageId>,
+    /// The trace (W3C Trace Context) that it is part of; absent unless there is one. From a peer: its word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceParent>,
 }
 
 /// What the journal kept of a file under way before messages told the tier.
@@ -145,6 +151,10 @@ pub struct AgentEntry {
     pub npub: String,
     /// What it says that it can do.
     pub capabilities: Vec<String>,
+    /// What it says that it does, in the words of an A2A agent card; absent unless it says something. A claim, like its
+    /// name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<Card>,
     /// Seconds since it last announced itself.
     pub last_seen_s: u64,
     /// The best dialect that it has shown.

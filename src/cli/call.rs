@@ -31,7 +31,12 @@ pub(super) struct Call {
 impl Call {
     pub(super) async fn run(self, session: &Session) -> Verdict {
         let mut client = session.client().await?;
-        let placed = Command::Call { agent: self.agent, topic: self.topic, client_id: self.id };
+        let placed = Command::Call {
+            agent: self.agent,
+            topic: self.topic,
+            client_id: self.id,
+            traceparent: session.trace(),
+        };
         let mut reply: CallReply = ask(&client, placed).await?;
         let Some(wait) = self.wait else {
             session.printer.data(&reply, || show::call(&reply.call))?;

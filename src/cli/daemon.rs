@@ -37,19 +37,24 @@ pub(super) enum DaemonVerb {
     Stop,
     /// Is it there? Exit 3 if not; starts nothing
     Status,
-    /// What it wrote
-    Logs {
-        /// Go on, one line at a time
-        #[arg(short, long)]
-        follow: bool,
-        /// The last so many lines
-        #[arg(long, value_name = "N", default_value_t = 100)]
-        lines: usize,
-    },
+    /// What it wrote (`p2p-comm logs` is the same)
+    Logs(Logs),
     /// As a service of this user's: started at log-in, and again after a crash
     Install(install::Install),
     /// No service any more: stopped, its file removed
     Uninstall(install::WhichManager),
+}
+
+/// What the daemon wrote
+#[derive(Debug, Args)]
+#[command(after_help = "Example: p2p-comm logs -f")]
+pub(super) struct Logs {
+    /// Go on, one line at a time
+    #[arg(short, long)]
+    follow: bool,
+    /// The last so many lines
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    lines: usize,
 }
 
 /// Run the service in the foreground, until SIGTERM
@@ -67,6 +72,17 @@ pub(super) struct Flags {
     /// A setting for this start, by its name in config.toml
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     flags: Vec<(String, String)>,
+    /// Serve figures for Prometheus at this port of the loopback address, or at ADDRESS:PORT: the setting `metrics`
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<String>,
+}
+
+impl Flags {
+    /// Each as a setting.
+    fn settings(self) -> Vec<(String, String)> {
+        let metrics = self.metrics.map(|address| ("metrics".to_owned(), address));
+        self.flags.into_iter().chain(metrics).collect()
+    }
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
@@ -78,7 +94,8 @@ impl Run {
     /// Blocks; brings a runtime of its own.
     pub(super) fn run(self, session: &Session) -> Verdict {
         let printer = session.printer;
-        let options = Options { home: session.home()?, flags: self.settings.flags, detached: self.detached };
+        let options =
+            Options { home: session.home()?, flags: self.settings.settings(), detached: self.detached };
         let outcome = daemon::run(options, |ready| {
             let printed = printer.data(ready, || format!("ready, pid {}, home {}", ready.pid, ready.home));
             match printed {
@@ -111,10 +128,10 @@ impl Daemon {
     pub(super) async fn run(self, session: &Session) -> Verdict {
         match self.verb {
             DaemonVerb::Run(run) => run.run(session),
-            DaemonVerb::Start { settings } => start(session, &settings.flags).await,
+            DaemonVerb::Start { settings } => start(session, &settings.settings()).await,
             DaemonVerb::Stop => stop(session).await,
             DaemonVerb::Status => status(session).await,
-            DaemonVerb::Logs { follow, lines } => logs(session, follow, lines).await,
+            DaemonVerb::Logs(logs) => logs.run(session).await,
             DaemonVerb::Install(install) => install.run(session).await,
             DaemonVerb::Uninstall(manager) => install::uninstall(session, &manager).await,
         }
@@ -172,6 +189,12 @@ async fn status(session: &Session) -> Verdict {
     });
     session.printer.data(&data, || format!("daemon {}, pid {}, home {place}", hello.version, hello.pid))?;
     Ok(DONE)
+}
+
+impl Logs {
+    pub(super) async fn run(self, session: &Session) -> Verdict {
+        logs(session, self.follow, self.lines).await
+    }
 }
 
 async fn logs(session: &Session, follow: bool, count: usize) -> Verdict {

@@ -26,6 +26,7 @@ fn plain(inbox: &api::Inbox) -> String {
         ("unread", show::lines(&inbox.unread, "", show::message)),
         ("missed", show::lines(&inbox.missed, "", show::call)),
         ("answers of the owner", show::lines(&inbox.answers, "", show::ticket)),
+        ("questions to the owner", show::lines(&inbox.questions, "", show::ticket)),
         ("strangers who wait", show::lines(&inbox.queue, "", show::call)),
         ("strangers' mail that waits", show::lines(&inbox.mail, "", show::waiting_mail)),
     ];

@@ -16,6 +16,7 @@
 //! * What was not printed is not taken: an event is committed after stdout was flushed.
 //! * Help starts neither a runtime nor a daemon.
 
+mod a2a;
 mod answer;
 mod call;
 mod calls;
@@ -23,6 +24,7 @@ mod completions;
 mod config;
 mod contacts;
 mod daemon;
+mod dashboard;
 mod demo;
 mod doctor;
 mod end;
@@ -33,6 +35,7 @@ mod install;
 mod list;
 mod mcp;
 mod messages;
+mod metrics;
 mod on;
 mod owner;
 mod password;
@@ -122,6 +125,11 @@ enum Verb {
     Demo(demo::Demo),
     Mcp(mcp::Mcp),
     Skill(skill::Skill),
+    Dashboard(dashboard::Dashboard),
+    A2a(a2a::A2a),
+    Metrics(metrics::Metrics),
+    #[command(hide = true)]
+    Logs(daemon::Logs),
     #[command(hide = true)]
     Service(daemon::Run),
     #[command(hide = true)]
@@ -179,6 +187,10 @@ impl Verb {
             Self::Doctor(verb) => block_on(verb.run(session)),
             Self::Mcp(verb) => block_on(verb.run(session)),
             Self::Skill(verb) => block_on(verb.run(session)),
+            Self::Dashboard(verb) => block_on(verb.run(session)),
+            Self::A2a(verb) => block_on(verb.run(session)),
+            Self::Metrics(verb) => block_on(verb.run(session)),
+            Self::Logs(verb) => block_on(verb.run(session)),
             Self::Daemon(verb) => block_on(verb.run(session)),
         }
     }

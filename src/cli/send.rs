@@ -51,7 +51,14 @@ impl Send {
         let text = words::join(&self.words)?;
         let call = call_id(self.call.as_deref())?;
         let mut client = session.client().await?;
-        let command = Command::Send { text, call, to: self.to, client_id: self.id, wait: self.wait };
+        let command = Command::Send {
+            text,
+            call,
+            to: self.to,
+            client_id: self.id,
+            wait: self.wait,
+            traceparent: session.trace(),
+        };
         let message: Message = ask(&client, command).await?;
         let Some(state) = self.wait else {
             session.printer.data(&message, || show::message(&message))?;

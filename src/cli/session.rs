@@ -11,8 +11,10 @@ use crate::api::{Command, Error, Event, EventKind, Reply, WaitReply};
 use crate::daemon::{self, Launcher};
 use crate::home::{Home, settings};
 use crate::ipc::{Client, Lost};
-use crate::proto::CallId;
+use crate::proto::{CallId, TraceParent};
 
+/// The variable in which programs that follow traces hand them on.
+const TRACE: &str = "TRACEPARENT";
 /// How long to wait before a lost daemon is started again: a crash at every start is not made a busy loop.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,6 +37,18 @@ impl Session {
     /// The home that the flags and the environment name.
     pub(super) fn home(&self) -> Result<Home, Error> {
         Home::open(self.home.as_deref())
+    }
+
+    /// The trace that this command is part of, as whoever runs it says in `TRACEPARENT`. What is none is pointed out.
+    pub(super) fn trace(&self) -> Option<TraceParent> {
+        let text = std::env::var(TRACE).ok().filter(|text| !text.is_empty())?;
+        match text.parse() {
+            Ok(trace) => Some(trace),
+            Err(error) => {
+                self.printer.talk(&format!("warning: {TRACE} is not passed on: {error}"));
+                None
+            }
+        }
     }
 
     /// A daemon to talk to, started if there is none; points out what is odd about the settings.

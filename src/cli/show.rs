@@ -141,6 +141,14 @@ pub(super) fn agent(agent: &AgentEntry) -> String {
         line.push_str("  ANOTHER KEY CLAIMS THIS ID: call it by its key");
     }
     line.push_str(&looks_like(agent.looks_like.as_deref()));
+    if let Some(card) = &agent.card {
+        if !card.description.is_empty() {
+            line.push_str(&format!("\n  is for {}", quote(&card.description)));
+        }
+        for skill in &card.skills {
+            line.push_str(&format!("\n  skill {} {}", quote(&skill.id), quote(&skill.description)));
+        }
+    }
     line
 }
 

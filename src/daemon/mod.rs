@@ -24,7 +24,9 @@
 mod connect;
 pub mod install;
 pub mod keys;
+mod line;
 mod log;
+mod metrics;
 mod run;
 mod service;
 mod stop;
@@ -35,6 +37,7 @@ use std::future::Future;
 use tokio::sync::watch;
 
 pub use self::connect::{Started, absolute, connect, start};
+pub use self::line::Line;
 pub use self::log::{Follower, tail};
 pub use self::run::{Options, Outcome, run, run_with};
 pub use self::service::{Ready, Service, host};

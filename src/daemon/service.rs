@@ -1,10 +1,12 @@
 //! An engine that serves its home's socket: what the daemon runs, and what a Python process hosts.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::metrics::Endpoint;
 use super::{Hosted, VERSION, start_engine};
 use crate::api::{Command, Error, Status};
 use crate::engine::{Engine, Handle};
@@ -26,6 +28,8 @@ pub struct Ready {
     pub home: String,
     /// The socket.
     pub socket: PathBuf,
+    /// Where Prometheus fetches figures.
+    pub metrics: Option<String>,
 }
 
 /// A running engine with its lock and its socket. Belongs to the runtime that it was opened in.
@@ -35,6 +39,8 @@ pub struct Service<E = Engine> {
     server: Server,
     wakes: Wakes,
     ready: Ready,
+    /// Ends with the service.
+    _metrics: Option<Endpoint>,
 }
 
 /// Hosts the engine of a home in this process, and serves its socket; `None` if another process does.
@@ -55,11 +61,12 @@ impl<E: Hosted> Service<E> {
         settings: Settings,
         start: impl FnOnce(Home, Settings) -> Result<E, Error>,
     ) -> Result<Self, Error> {
+        let metrics = settings.metrics;
         let engine = start(lock.home().clone(), settings.clone())?;
-        match serve(&mut lock, &engine).await {
-            Ok((server, ready)) => {
+        match serve(&mut lock, &engine, metrics).await {
+            Ok((server, ready, metrics)) => {
                 let wakes = Wakes::start(lock.home().clone(), settings, engine.handle(), engine.reloads());
-                Ok(Self { lock, engine, server, wakes, ready })
+                Ok(Self { lock, engine, server, wakes, ready, _metrics: metrics })
             }
             Err(error) => {
                 stop(engine).await;
@@ -105,7 +112,15 @@ async fn stop<E: Hosted>(engine: E) {
     }
 }
 
-async fn serve<E: Hosted>(lock: &mut HomeLock, engine: &E) -> Result<(Server, Ready), Error> {
+async fn serve<E: Hosted>(
+    lock: &mut HomeLock,
+    engine: &E,
+    metrics: Option<SocketAddr>,
+) -> Result<(Server, Ready, Option<Endpoint>), Error> {
+    let metrics = match metrics {
+        Some(address) => Some(Endpoint::open(address, engine.handle()).await?),
+        None => None,
+    };
     let status = Status::try_from(engine.handle().ask(Command::Status {}).await?)?;
     let pid = std::process::id();
     let home = lock.home().path().display().to_string();
@@ -113,5 +128,7 @@ async fn serve<E: Hosted>(lock: &mut HomeLock, engine: &E) -> Result<(Server, Re
     let hello = Hello { version: VERSION.to_owned(), pid, home: home.clone(), agent: status.agent };
     let server = Server::serve(listener, engine.handle(), hello).map_err(Error::internal)?;
     tracing::info!(version = VERSION, pid, "ready");
-    Ok((server, Ready { pid, version: VERSION.to_owned(), home, socket: lock.home().socket()? }))
+    let socket = lock.home().socket()?;
+    let url = metrics.as_ref().map(|endpoint| endpoint.url.clone());
+    Ok((server, Ready { pid, version: VERSION.to_owned(), home, socket, metrics: url }, metrics))
 }

@@ -80,7 +80,8 @@ fn needs(command: &Command) -> (Action, State) {
         | Command::Transcript { .. }
         | Command::Calls { .. }
         | Command::Contacts {}
-        | Command::Questions {} => (Action::Look, State::None),
+        | Command::Questions {}
+        | Command::Metrics {} => (Action::Look, State::None),
     }
 }
 

@@ -13,6 +13,7 @@ use super::clock::{self, Steady};
 use super::earlier::Earlier;
 use super::effects::Effect;
 use super::handle::Request;
+use super::metrics::{Count, Tally};
 use super::presence::Announcer;
 use super::seen::SeenEvents;
 use super::v2::{Lines, Mined};
@@ -159,6 +160,7 @@ pub(super) struct Core {
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) announcer: Announcer,
     pub(super) audit: Audit,
+    pub(super) tally: Tally,
     /// Which relays refused an event that none has taken yet, and the last words about it.
     pub(super) refusals: BTreeMap<EventId, BTreeMap<RelayId, String>>,
     /// Second of the last signed event, and how many share it.
@@ -210,6 +212,7 @@ impl Core {
         let Parts { seen, owner, reports, rotations, earlier, .. } = parts;
         Self {
             audit: Audit::new(&settings),
+            tally: Tally::default(),
             home,
             settings,
             identity,
@@ -522,6 +525,7 @@ impl Core {
     pub(super) fn tell(&mut self, event: NewEvent) -> Result<(), store::Error> {
         let cursor = self.store.add_event(&event)?;
         self.stir(Topic::Journal);
+        self.effects.push(Effect::Count(Count::Journal(event.kind)));
         if self.audit.is_on() {
             self.effects.push(Effect::Audit(cursor));
         }

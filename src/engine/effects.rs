@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::core::Core;
 use super::files;
+use super::metrics::Count;
 use super::v2::Letter;
 use crate::api::{Error, Reply};
 use crate::owner;
@@ -43,6 +44,7 @@ pub(super) enum Effect {
     Seen(EventId),
     AskOwner(owner::Errand),
     Audit(u64),
+    Count(Count),
 }
 
 impl Core {
@@ -69,6 +71,7 @@ impl Core {
                     }
                 }
                 Effect::Cursor(relay, class, since) => self.pool.set_cursor(&relay, class, since),
+                Effect::Count(count) => self.tally.count(count),
                 Effect::Seen(event) => self.seen.insert(event),
                 Effect::Audit(cursor) => {
                     if let Err(error) = self.write_audit(cursor) {

@@ -33,6 +33,7 @@ mod files;
 mod handle;
 mod inbound;
 pub mod keys;
+mod metrics;
 mod outputs;
 mod presence;
 mod rotation;

@@ -5,12 +5,14 @@ use std::time::Duration;
 use super::core::{Core, Topic};
 use super::effects::Effect;
 use super::files;
+use super::metrics::Count;
 use crate::api::{Error, ErrorKind};
 use crate::proto::call::{Call, Content, Entry, Output, WINDOW};
 use crate::proto::legacy::Payload;
 use crate::proto::v2::signal::REMEMBERED;
 use crate::proto::{
-    CallId, CallState, EventKind, MessageId, MessageKind, MessageState, Millis, PublicKey, Sender, presence,
+    CallId, CallState, Direction, EventKind, MessageId, MessageKind, MessageState, Millis, PublicKey, Sender,
+    presence,
 };
 use crate::store::{self, NewEvent, NewMessage, Outgoing};
 use crate::transport::{SealError, Signed, legacy};
@@ -42,6 +44,11 @@ impl Core {
                             && self.lines.is_new(&id, line)
                         {
                             self.store.save_line(call, line)?;
+                            let told =
+                                line.offer.as_ref().and_then(|standing| standing.offer.traceparent.clone());
+                            if let Some(trace) = told.filter(|_| call.direction == Direction::In) {
+                                self.store.trace_call(&id, &trace)?;
+                            }
                         }
                     }
                 }
@@ -151,6 +158,8 @@ impl Core {
             (MessageKind::Escalation, _) => EventKind::EscalationReceived,
             _ => EventKind::MessageReceived,
         };
+        let dialect = call.and_then(|call| self.board.call(call)).map(|call| call.protocol);
+        self.effects.push(Effect::Count(Count::Message { out: false, dialect }));
         self.tell(NewEvent { message: Some(row), ..event(kind, call.copied(), now) })?;
         Ok(())
     }

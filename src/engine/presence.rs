@@ -7,9 +7,9 @@ use tokio::time::Instant;
 use super::clock;
 use super::core::Core;
 use super::effects::Effect;
-use crate::proto::presence::{AHEAD_LIMIT, Content, ONLINE_FOR, V2};
+use crate::proto::presence::{AHEAD_LIMIT, CONTENT_LIMIT, Content, ONLINE_FOR, V2};
 use crate::proto::v2::signal::VERSION;
-use crate::proto::{EventId, Millis};
+use crate::proto::{CARD_LIMIT, Card, EventId, Millis, read_skill};
 use crate::store;
 use crate::transport::{Signed, presence};
 
@@ -65,7 +65,7 @@ impl Core {
         }
         self.announcer.next_at = instant + pause();
         self.publish_inbox(now);
-        let content = Content {
+        let mut content = Content {
             agent_id: self.me.agent_id.clone(),
             name: self.me.name.clone(),
             capabilities: self.settings.capabilities.clone(),
@@ -76,8 +76,13 @@ impl Core {
                 pow: self.asked_work(),
                 rotations: self.rotations.clone(),
             }),
+            card: self.card(),
         };
-        let json = content.to_json();
+        let mut json = content.to_json();
+        if json.len() > CONTENT_LIMIT && content.card.take().is_some() {
+            tracing::warn!(bytes = json.len(), "the announcement is too long for its description and skills");
+            json = content.to_json();
+        }
         if self.identity.is_in(json.as_bytes()) {
             tracing::warn!("the name or a capability holds the agent's own secret key: nothing is announced");
             return Ok(());
@@ -100,6 +105,19 @@ impl Core {
             Err(error) => tracing::warn!(%error, "this agent cannot be announced"),
         }
         Ok(())
+    }
+
+    /// What the user has this agent say that it does.
+    fn card(&self) -> Option<Card> {
+        let settings = &self.settings;
+        // The settings were checked as they were read.
+        let skills = settings.skills.iter().filter_map(|line| read_skill(line).ok()).collect();
+        let card = Card { description: settings.description.clone().unwrap_or_default(), skills };
+        let size = card.size();
+        if size > CARD_LIMIT {
+            tracing::warn!(size, limit = CARD_LIMIT, "description and skills are too long to be announced");
+        }
+        card.kept()
     }
 
     /// Takes the last announcement back, for an orderly stop.

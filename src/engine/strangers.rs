@@ -154,6 +154,7 @@ impl Core {
                 state: MessageState::Received,
                 reason: None,
                 answers: None,
+                traceparent: None,
             }
         };
         Ok(self.store.waiting_mail()?.into_iter().map(view).collect())

@@ -74,7 +74,8 @@ impl Agent {
     }
 
     pub(super) async fn call(&self, agent: &str) -> api::Call {
-        let command = Command::Call { agent: agent.into(), topic: "topic".into(), client_id: None };
+        let command =
+            Command::Call { agent: agent.into(), topic: "topic".into(), client_id: None, traceparent: None };
         self.ask::<api::CallReply>(command).await.call
     }
 
@@ -99,7 +100,7 @@ pub(super) fn open(folder: &Path, settings: &Settings) -> Engine {
 }
 
 pub(super) fn say(words: &str) -> Command {
-    Command::Send { text: words.into(), call: None, to: None, client_id: None, wait: None }
+    Command::Send { text: words.into(), call: None, to: None, client_id: None, wait: None, traceparent: None }
 }
 
 /// Alice has called Bob, and Bob has taken it.
@@ -254,7 +255,12 @@ async fn commands_that_cannot_be_carried_out_say_why() {
     let relay = relay().await;
     let alice = Agent::start("alice", &relay.url());
     let bob = Agent::start("bob", &relay.url());
-    let call = |agent: &str| Command::Call { agent: agent.into(), topic: String::new(), client_id: None };
+    let call = |agent: &str| Command::Call {
+        agent: agent.into(),
+        topic: String::new(),
+        client_id: None,
+        traceparent: None,
+    };
     assert_eq!(alice.refused(call("nobody")).await, ErrorKind::UnknownAgent);
     assert_eq!(alice.refused(call("npub1nonsense")).await, ErrorKind::InvalidValue);
     assert_eq!(alice.refused(call(&alice.engine.public_key().to_string())).await, ErrorKind::InvalidValue);
@@ -272,6 +278,7 @@ async fn commands_that_cannot_be_carried_out_say_why() {
         to: Some(to.into()),
         client_id: None,
         wait,
+        traceparent: None,
     };
     let nobody = transport::Identity::generate().public_key().to_string();
     assert_eq!(alice.refused(mail(&nobody, Some(MessageState::Delivered))).await, ErrorKind::InvalidValue);
@@ -313,8 +320,12 @@ async fn a_call_named_by_its_caller_is_placed_once() {
     let relay = relay().await;
     let alice = Agent::start("alice", &relay.url());
     let _bob = Agent::start("bob", &relay.url());
-    let named =
-        || Command::Call { agent: "bob".into(), topic: String::new(), client_id: Some("key-1".into()) };
+    let named = || Command::Call {
+        agent: "bob".into(),
+        topic: String::new(),
+        client_id: Some("key-1".into()),
+        traceparent: None,
+    };
     let first: api::CallReply = alice.ask(named()).await;
     let second: api::CallReply = alice.ask(named()).await;
     assert_eq!((first.already, second.already, first.call.call), (false, true, second.call.call));

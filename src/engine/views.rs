@@ -46,6 +46,7 @@ impl Core {
             end_reason: ended.map(|end| end.reason),
             reason: ended.and_then(|end| end.words.clone()),
             messages: stored.messages,
+            traceparent: stored.traceparent.clone(),
         }
     }
 
@@ -159,6 +160,7 @@ impl Core {
             state: message.state,
             reason: stored.reason.clone(),
             answers: (message.kind == MessageKind::System).then(|| answer_to(&message.message)),
+            traceparent: stored.traceparent.clone(),
         }
     }
 
@@ -185,5 +187,5 @@ pub(super) fn ticket_view(stored: &StoredTicket) -> api::Ticket {
 
 /// A call that only the switchboard knows yet, as its row will be.
 pub(super) fn as_stored(call: &call::Call) -> StoredCall {
-    StoredCall { call: call.clone(), messages: 0 }
+    StoredCall { call: call.clone(), messages: 0, traceparent: None }
 }

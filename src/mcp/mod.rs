@@ -13,7 +13,7 @@
 //! * A wake says that something happened, never what somebody wrote.
 //! * No daemon, or none that starts, ends no session: each tool tries again.
 
-mod line;
+mod ask;
 mod server;
 mod tools;
 mod watch;
@@ -23,10 +23,9 @@ use std::path::PathBuf;
 use rmcp::ServiceExt;
 use rmcp::transport::io::stdio_pipes;
 
-use self::line::Line;
 use self::server::Server;
 use crate::api::Error;
-use crate::daemon::Launcher;
+use crate::daemon::{Launcher, Line};
 
 /// Serves on stdin and stdout, until stdin ends. `folder` is the home, if not the default one.
 ///

@@ -16,10 +16,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 
-use super::line::{Ask, Line};
 use super::tools::{self, Asked};
 use super::watch::{Follower, HandedOver, Waker};
 use crate::api::{Command, Error, EventKind, to_json};
+use crate::daemon::Line;
 
 /// What waits for this agent, as a resource.
 const INBOX: &str = "p2p://inbox";

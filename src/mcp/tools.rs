@@ -177,6 +177,7 @@ pub(super) fn read(name: &str, arguments: JsonObject) -> Option<Result<Asked, Er
             agent,
             topic,
             client_id: Some(fresh::<16>().to_string()),
+            traceparent: None,
         }),
         "p2p_wait" => return Some(fields(name, arguments).map(Asked::Wait)),
         "p2p_answer" => fields(name, arguments).and_then(|Answer { decision, reason, call }| {
@@ -189,7 +190,14 @@ pub(super) fn read(name: &str, arguments: JsonObject) -> Option<Result<Asked, Er
         }),
         "p2p_send" => fields(name, arguments).and_then(|Send { text, call }| {
             let call = call_id(given(call).as_deref())?;
-            Ok(Command::Send { text, call, to: None, client_id: Some(fresh()), wait: None })
+            Ok(Command::Send {
+                text,
+                call,
+                to: None,
+                client_id: Some(fresh()),
+                wait: None,
+                traceparent: None,
+            })
         }),
         "p2p_send_file" => fields(name, arguments).and_then(|SendFile { path, call }| {
             let path = Some(absolute(Path::new(&path))?);

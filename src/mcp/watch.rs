@@ -7,9 +7,10 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::line::{Ask, Line};
+use super::ask::Ask;
 use super::tools::{LONGEST_S, Wait};
 use crate::api::{Command, Error, ErrorKind, Event, EventKind, Messages, WaitReply};
+use crate::daemon::Line;
 
 /// Whose place in the journal the tools continue.
 const CONSUMER: &str = "mcp";

@@ -3,6 +3,7 @@
 
 pub mod authority;
 pub mod call;
+mod card;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod ids;
@@ -15,9 +16,11 @@ pub mod rotation;
 mod secret;
 pub mod text;
 mod time;
+mod trace;
 pub mod v2;
 mod words;
 
+pub use card::{CARD_LIMIT, Card, DESCRIPTION_LIMIT, SKILLS_LIMIT, Skill, read_skill};
 pub use ids::{CallId, EventId, Hex, MessageId, NotHex, PublicKey, TicketId, fingerprint};
 pub use lookalike::skeleton;
 pub use names::{NAME_LIMIT, safe_file_name};
@@ -25,6 +28,7 @@ pub use quiet::{NoHours, QuietHours};
 pub use rotation::Rotation;
 pub use secret::{SecretText, wipe};
 pub use time::Millis;
+pub use trace::{NoTraceParent, TRACE_LENGTH, TraceParent};
 pub use words::{
     CallState, Direction, EndReason, EventKind, MessageKind, MessageState, Protocol, Sender, StrangerPolicy,
     TicketState, Tier,

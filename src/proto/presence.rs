@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::legacy::{LABEL_LIMIT, cut, forgiving};
-use super::{EventId, Millis, Protocol, PublicKey, Rotation};
+use super::{Card, EventId, Millis, Protocol, PublicKey, Rotation};
 
 /// An announcement older than this is no sign of life any more. Agents announce themselves every 110 ± 10 s.
 pub const ONLINE_FOR: Duration = Duration::from_secs(300);
@@ -16,8 +16,11 @@ pub const AHEAD_LIMIT: Duration = Duration::from_secs(900);
 /// Most agents remembered. Beyond it the one not seen for longest is forgotten: a flood of keys costs at most this
 /// (about 1 KiB each).
 pub const DIRECTORY_LIMIT: usize = 20_000;
+/// Bytes of all cards that are kept; whoever comes when they are reached is listed without one. A flood of keys with the
+/// largest cards would hold fifteen times as much.
+const CARDS_LIMIT: usize = 4 * 1_024 * 1_024;
 /// Longest announcement read, bytes of JSON.
-const CONTENT_LIMIT: usize = 8 * 1_024;
+pub const CONTENT_LIMIT: usize = 8 * 1_024;
 /// Most capabilities kept of one agent.
 const CAPABILITIES_LIMIT: usize = 64;
 /// Most inbox relays kept of one agent, and the longest address, bytes.
@@ -42,6 +45,9 @@ pub struct Content {
     /// Only v2 agents have it.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "forgiving")]
     pub p2p: Option<V2>,
+    /// What it says that it does; deployed agents do not look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "forgiving")]
+    pub card: Option<Card>,
 }
 
 /// The v2 part of an announcement.
@@ -91,6 +97,7 @@ impl Content {
         content.name = cut(content.name, LABEL_LIMIT);
         content.capabilities.truncate(CAPABILITIES_LIMIT);
         content.capabilities = content.capabilities.into_iter().map(|name| cut(name, LABEL_LIMIT)).collect();
+        content.card = content.card.take().and_then(Card::kept);
         if let Some(p2p) = &mut content.p2p {
             p2p.inbox.retain(|url| url.len() <= ADDRESS_LIMIT && !url.chars().any(char::is_control));
             p2p.inbox.truncate(INBOX_LIMIT);
@@ -133,11 +140,13 @@ pub struct Directory {
     by_key: BTreeMap<PublicKey, Entry>,
     by_age: BTreeMap<(Millis, PublicKey), ()>,
     by_id: BTreeMap<(String, PublicKey), ()>,
+    /// Bytes of all cards.
+    cards: usize,
 }
 
 impl Directory {
     /// Takes an announcement. Returns whether it is news: older ones, and those from the far future, are not.
-    pub fn announce(&mut self, entry: Entry, now: Millis) -> bool {
+    pub fn announce(&mut self, mut entry: Entry, now: Millis) -> bool {
         if entry.seen > now + AHEAD_LIMIT || now.since(entry.seen) > ONLINE_FOR {
             return false;
         }
@@ -147,6 +156,9 @@ impl Directory {
             return false;
         }
         self.forget(&entry.key);
+        let room = CARDS_LIMIT - self.cards;
+        entry.content.card = entry.content.card.take().filter(|card| card.size() <= room);
+        self.cards += card_size(&entry);
         self.by_age.insert((entry.seen, entry.key), ());
         self.by_id.insert((entry.content.agent_id.clone(), entry.key), ());
         self.by_key.insert(entry.key, entry);
@@ -167,6 +179,7 @@ impl Directory {
 
     fn forget(&mut self, key: &PublicKey) {
         if let Some(entry) = self.by_key.remove(key) {
+            self.cards -= card_size(&entry);
             self.by_age.remove(&(entry.seen, entry.key));
             self.by_id.remove(&(entry.content.agent_id, entry.key));
         }
@@ -203,6 +216,10 @@ impl Directory {
     }
 }
 
+fn card_size(entry: &Entry) -> usize {
+    entry.content.card.as_ref().map_or(0, Card::size)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +234,7 @@ mod tests {
             capabilities: vec![],
             timestamp: None,
             p2p: None,
+            card: None,
         };
         Entry { key: Hex([key; 32]), seen: NOW - Duration::from_secs(age), content, event: Hex([key; 32]) }
     }
@@ -279,6 +297,37 @@ mod tests {
         }
         assert_eq!(directory.by_key.len(), DIRECTORY_LIMIT);
         assert_eq!(directory.claimants("agent-0", NOW).count(), 0);
+    }
+
+    #[test]
+    fn cards_are_kept_within_a_budget_and_given_back() {
+        let card = Card { description: "x".repeat(500), skills: vec![] };
+        let mut directory = Directory::default();
+        let count = (CARDS_LIMIT / card.size() + 10) as u32;
+        for index in 0..count {
+            let mut one = entry(0, "a", 0);
+            one.key.0[..4].copy_from_slice(&index.to_be_bytes());
+            one.content.card = Some(card.clone());
+            directory.announce(one, NOW);
+        }
+        let with_card = |directory: &Directory| {
+            directory.by_key.values().filter(|entry| entry.content.card.is_some()).count()
+        };
+        assert_eq!(with_card(&directory), CARDS_LIMIT / card.size());
+        directory.expire(NOW + ONLINE_FOR + Duration::from_secs(1));
+        assert_eq!((directory.cards, directory.by_key.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_card_that_is_none_leaves_the_rest_of_an_announcement_as_it_is() {
+        for card in [r#""x""#, r#"{"skills":[7]}"#, "{}", r#"{"skills":[{"id":""}]}"#] {
+            let content = Content::parse(&format!(r#"{{"agentId":"a","card":{card}}}"#)).unwrap();
+            assert_eq!(content.card, None, "{card}");
+        }
+        let json = r#"{"agentId":"a","card":{"description":"d","skills":[{"id":"s","more":1}]}}"#;
+        let content = Content::parse(json).unwrap();
+        assert_eq!(content.card.as_ref().unwrap().skills[0].id, "s");
+        assert_eq!(Content::parse(&content.to_json()).unwrap(), content);
     }
 
     #[test]

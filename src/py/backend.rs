@@ -6,7 +6,8 @@
 //!    └── the home is taken: whoever has it is about to answer, or about to end
 //! ```
 //!
-//! A hosted engine leaves the process as it is: it takes no signals, and keeps the user's umask and log.
+//! A hosted engine leaves the process as it is: it takes no signals, and keeps the user's umask. What it logs goes to
+//! Python's loggers.
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;

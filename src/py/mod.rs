@@ -3,6 +3,7 @@
 //! * [`runtime`]: one tokio runtime, and its end before the interpreter's.
 //! * [`future`]: Rust futures as `asyncio` Futures, and the one thread that takes the GIL.
 //! * [`backend`] and [`link`]: an engine, in the daemon or in this process, and the ordered way to it.
+//! * [`logging`]: records for Python's loggers.
 //! * [`relay`]: the embedded relay, for tests. [`error`]: errors as exceptions.
 //!
 //! This module hands out Futures and plain dictionaries; `async def`, streams and types are Python's.
@@ -12,6 +13,7 @@ mod backend;
 mod error;
 mod future;
 mod link;
+mod logging;
 mod relay;
 mod runtime;
 
@@ -39,6 +41,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<relay::Relay>()?;
     module.add_function(wrap_pyfunction!(link::connect, module)?)?;
     module.add_function(wrap_pyfunction!(relay::start_relay, module)?)?;
+    module.add_function(wrap_pyfunction!(logging::forward_log, module)?)?;
     module.add_function(wrap_pyfunction!(cli_main, module)?)
 }
 

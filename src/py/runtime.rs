@@ -111,6 +111,7 @@ impl Running {
         }
         tokio.shutdown_timeout(TASKS_STOP_WITHIN);
         deliveries.stop();
+        super::logging::stop();
         if deliverer.join().is_err() {
             tracing::error!("the thread that speaks to Python had panicked");
         }

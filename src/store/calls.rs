@@ -5,7 +5,7 @@ use rusqlite::Row;
 use super::intact::{self, Content, Mark};
 use super::{Result, Store};
 use crate::proto::call::{Call, Ended};
-use crate::proto::{CallId, PublicKey};
+use crate::proto::{CallId, PublicKey, TraceParent};
 
 /// A call as it was persisted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,10 +14,12 @@ pub struct StoredCall {
     pub call: Call,
     /// How many messages it holds.
     pub messages: u64,
+    /// The trace that it is part of.
+    pub traceparent: Option<TraceParent>,
 }
 
 const COLUMNS: &str = "id, peer, room, direction, protocol, agent_id, agent_name, topic, started_at, ring_until, \
-     connected_at, ended_at, end_reason, words, next_out, next_in, closing_after, closing_until, gap_until, messages, queued, hash";
+     connected_at, ended_at, end_reason, words, next_out, next_in, closing_after, closing_until, gap_until, messages, queued, hash, traceparent";
 
 /// Of who calls, and of what is said about it. Numbers and times change, and are not of it.
 fn mark(call: &Call) -> Mark {
@@ -65,10 +67,23 @@ fn read_unverified(row: &Row<'_>) -> rusqlite::Result<StoredCall> {
         gap_until: row.get(18)?,
         queued: row.get(20)?,
     };
-    Ok(StoredCall { call, messages: row.get(19)? })
+    Ok(StoredCall { call, messages: row.get(19)?, traceparent: trace(row, 22)? })
+}
+
+/// A trace, if it is one: what a damaged row says of it is of no use.
+pub(super) fn trace(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<TraceParent>> {
+    Ok(row.get::<_, Option<String>>(column)?.and_then(|text| text.parse().ok()))
 }
 
 impl Store {
+    /// Notes the trace that a call is part of.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn trace_call(&mut self, call: &CallId, trace: &TraceParent) -> Result<()> {
+        self.execute("UPDATE calls SET traceparent = ?2 WHERE id = ?1", (call, trace.as_str()))
+    }
+
     /// Writes a call as it is now.
     ///
     /// # Errors

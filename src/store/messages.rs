@@ -2,10 +2,11 @@
 
 use rusqlite::Row;
 
+use super::calls::trace;
 use super::intact::{self, Content, Mark};
 use super::{Result, Store};
 use crate::mutants::{Mutant, planted};
-use crate::proto::{CallId, MessageId, MessageKind, MessageState, Millis, PublicKey, Sender};
+use crate::proto::{CallId, MessageId, MessageKind, MessageState, Millis, PublicKey, Sender, TraceParent};
 
 /// A message to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,10 +44,11 @@ pub struct StoredMessage {
     pub reason: Option<String>,
     /// Somebody has read it.
     pub read: bool,
+    /// The trace that it is part of.
+    pub traceparent: Option<TraceParent>,
 }
 
-const COLUMNS: &str =
-    "row, message, call, peer, sender, kind, text, file, at, state, seq, reason, read_at IS NOT NULL, hash";
+const COLUMNS: &str = "row, message, call, peer, sender, kind, text, file, at, state, seq, reason, read_at IS NOT NULL, hash, traceparent";
 
 /// Of what a message says. State and time of reading change, and are not of it.
 fn mark(message: &NewMessage) -> Mark {
@@ -81,7 +83,8 @@ fn read_unverified(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
         state: row.get(9)?,
         seq: row.get(10)?,
     };
-    Ok(StoredMessage { row: row.get(0)?, message, reason: row.get(11)?, read: row.get(12)? })
+    let traceparent = trace(row, 14)?;
+    Ok(StoredMessage { row: row.get(0)?, message, reason: row.get(11)?, read: row.get(12)?, traceparent })
 }
 
 impl Store {
@@ -118,6 +121,28 @@ impl Store {
         let row = self.db.last_insert_rowid() as u64;
         self.execute("UPDATE calls SET messages = messages + 1 WHERE id = ?", [new.call])?;
         Ok(Some(row))
+    }
+
+    /// Notes the trace that a message is part of: one of ours, or of a peer's.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn trace_message(
+        &mut self,
+        peer: Option<&PublicKey>,
+        id: &MessageId,
+        trace: &TraceParent,
+    ) -> Result<()> {
+        match peer {
+            Some(peer) => self.execute(
+                "UPDATE messages SET traceparent = ?3 WHERE message = ?1 AND peer = ?2 AND sender = 'peer'",
+                (id, peer, trace.as_str()),
+            ),
+            None => self.execute(
+                "UPDATE messages SET traceparent = ?2 WHERE message = ?1 AND sender = 'me'",
+                (id, trace.as_str()),
+            ),
+        }
     }
 
     /// Writes what a peer said before its turn. `false` if it is known already.

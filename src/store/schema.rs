@@ -292,6 +292,11 @@ CREATE TABLE letters (
 CREATE INDEX letters_by_message ON letters (message);
 CREATE INDEX letters_by_time ON letters (at);
 "#,
+    r#"
+-- The trace (W3C Trace Context) that a call or a message is part of.
+ALTER TABLE calls ADD COLUMN traceparent TEXT;
+ALTER TABLE messages ADD COLUMN traceparent TEXT;
+"#,
 ];
 
 /// Brings the database to this program's version, one transaction a step.

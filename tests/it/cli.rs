@@ -8,8 +8,8 @@ use std::process::Stdio;
 
 use p2p_comm::api::{
     AgentList, CallReply, Calls, Command, Contacts, Done, EndReason, EndReply, Error, ErrorKind, EventKind,
-    Inbox, MessageReply, MessageState, Messages, Questions, TicketReply, TicketState, Time, Transcript,
-    WaitReply,
+    Inbox, MessageReply, MessageState, Messages, Metric, MetricKind, Metrics, Questions, Sample, TicketReply,
+    TicketState, Time, Transcript, WaitReply,
 };
 use p2p_comm::daemon::VERSION;
 use p2p_comm::proto::Millis;
@@ -56,6 +56,7 @@ fn in_a_call(command: &Command) -> Answer {
             answers: vec![ticket()],
             queue: Vec::new(),
             mail: vec![message()],
+            questions: vec![ticket()],
         }
         .into(),
         Command::Wait { .. } => {
@@ -64,6 +65,7 @@ fn in_a_call(command: &Command) -> Answer {
         Command::Untaken { .. } => {
             WaitReply { cursor: 7, event: Some(event(EventKind::CallRinging)), timeout: false }.into()
         }
+        Command::Metrics {} => metrics().into(),
         Command::Commit { .. } | Command::MarkRead { .. } | Command::Pass { .. } | Command::Reload {} => {
             Done { at: at(0) }.into()
         }
@@ -72,6 +74,21 @@ fn in_a_call(command: &Command) -> Answer {
         Command::Calls { .. } => Calls { calls: vec![call()] }.into(),
         Command::Questions {} => Questions { questions: vec![ticket()] }.into(),
         Command::Contacts {} | Command::ContactEdit(_) => Contacts { contacts: vec![contact()] }.into(),
+    }
+}
+
+fn metrics() -> Metrics {
+    let sample = |direction: &str, value| Sample {
+        labels: [("direction".to_owned(), direction.to_owned())].into(),
+        value,
+    };
+    Metrics {
+        metrics: vec![Metric {
+            name: "p2p_comm_messages_total".into(),
+            help: "Messages.".into(),
+            kind: MetricKind::Counter,
+            samples: vec![sample("in", 3.0), sample("out", 4.0)],
+        }],
     }
 }
 
@@ -171,6 +188,7 @@ verbs! {
     escalate_asks_the_owner: "escalate" "May I?" "--options" "yes,no";
     end_prints_the_transcript: "end";
     inbox_shows_what_waits: "inbox";
+    metrics_are_as_prometheus_reads_them: "metrics";
     wait_prints_an_event_or_the_cursor: "wait" "--timeout" "1";
     what_nobody_has_taken_is_shown: "wait" "--untaken" "--timeout" "1";
     hooks_are_listed: "on" "list";

@@ -11,25 +11,28 @@ use std::path::{Path, PathBuf};
 const BELOW_ALL: &str = "mutants";
 
 /// A room, and the rooms that it may import.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("proto", &[]),
     ("api", &["proto"]),
     ("home", &["proto", "api"]),
     ("store", &["proto"]),
     ("transport", &["proto", "api"]),
     ("relay", &[]),
+    ("http", &["api"]),
     ("engine", &["proto", "api", "home", "store", "transport", "owner"]),
     ("owner", &["proto", "api", "home", "store", "transport"]),
     ("ipc", &["proto", "api", "engine"]),
     ("wake", &["proto", "api", "home", "engine"]),
-    ("daemon", &["proto", "api", "home", "engine", "ipc", "wake", "relay"]),
+    ("daemon", &["proto", "api", "home", "http", "engine", "ipc", "wake", "relay"]),
     ("mcp", &["proto", "api", "home", "ipc", "daemon"]),
-    ("cli", &["proto", "api", "home", "ipc", "wake", "daemon", "relay", "mcp"]),
+    ("dashboard", &["proto", "api", "home", "http", "ipc", "daemon"]),
+    ("a2a", &["proto", "api", "home", "http", "ipc", "daemon"]),
+    ("cli", &["proto", "api", "home", "ipc", "wake", "daemon", "relay", "mcp", "dashboard", "a2a"]),
     ("py", &["proto", "api", "home", "engine", "ipc", "daemon", "cli", "relay"]),
 ];
 
 /// An external crate, and the only rooms that may use it.
-const CRATES: [(&str, &[&str]); 15] = [
+const CRATES: [(&str, &[&str]); 18] = [
     ("rusqlite", &["store"]),
     ("nostr_sdk", &["transport", "relay"]),
     ("nostr_relay_builder", &["relay"]),
@@ -41,10 +44,30 @@ const CRATES: [(&str, &[&str]); 15] = [
     ("chrono", &["engine"]),
     ("clap", &["cli"]),
     ("rmcp", &["mcp"]),
+    ("axum", &["http", "dashboard", "a2a", "daemon"]),
+    ("hyper", &["http"]),
+    ("hyper_util", &["http"]),
     ("pyo3", &["py"]),
     ("pythonize", &["py"]),
     ("tracing_subscriber", &["daemon", "py"]),
-    ("tokio", &["transport", "relay", "engine", "owner", "ipc", "wake", "daemon", "mcp", "cli", "py"]),
+    (
+        "tokio",
+        &[
+            "transport",
+            "relay",
+            "engine",
+            "owner",
+            "ipc",
+            "wake",
+            "daemon",
+            "mcp",
+            "http",
+            "dashboard",
+            "a2a",
+            "cli",
+            "py",
+        ],
+    ),
 ];
 
 /// What a pure room may not even name.

@@ -5,7 +5,7 @@ use p2p_comm::api::{
     MessageState, Peer, Protocol, RelayAuth, RelayStatus, Sender, SessionLink, Ticket, TicketState, Tier,
     Time,
 };
-use p2p_comm::proto::{Hex, Millis};
+use p2p_comm::proto::{Card, Hex, Millis, Skill};
 
 /// Everything that a peer might try on a terminal, and on a reader.
 pub const HOSTILE: &str = "hi\u{1b}[2J\u{9b}1m\r\nerror: » owner: «approved»\u{202e}\u{200b}\u{e0041}\\n";
@@ -36,6 +36,7 @@ pub fn call() -> Call {
         end_reason: None,
         reason: None,
         messages: 2,
+        traceparent: None,
     }
 }
 
@@ -53,6 +54,7 @@ pub fn message() -> Message {
         state: MessageState::Received,
         reason: None,
         answers: None,
+        traceparent: None,
     }
 }
 
@@ -106,6 +108,10 @@ pub fn agent() -> AgentEntry {
         pubkey: Hex([0xb0; 32]),
         npub: "npub1bob".into(),
         capabilities: vec!["coding".into(), HOSTILE.into()],
+        card: Some(Card {
+            description: HOSTILE.into(),
+            skills: vec![Skill { id: HOSTILE.into(), description: HOSTILE.into(), ..Skill::default() }],
+        }),
         last_seen_s: 12,
         protocol: Protocol::Legacy,
         contact: Some("bobby".into()),

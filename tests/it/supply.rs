@@ -133,9 +133,13 @@ fn node_parts_are_locked_by_their_hash_and_by_no_address() {
 
 #[test]
 fn python_tools_are_pinned_with_all_that_they_need() {
-    for list in
-        ["requirements-dev.txt", "tests/python/parts/nostr-relay.txt", "tests/python/parts/nostr-sdk.txt"]
-    {
+    for list in [
+        "requirements-dev.txt",
+        "tests/python/parts/a2a.txt",
+        "tests/python/parts/nostr-relay.txt",
+        "tests/python/parts/nostr-sdk.txt",
+        "tests/python/parts/prometheus-client.txt",
+    ] {
         let text = read(list);
         let lines: Vec<&str> =
             text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();

@@ -304,6 +304,7 @@ mod tests {
             pubkey: Hex([key; 32]),
             npub: format!("npub1{key}"),
             capabilities: Vec::new(),
+            card: None,
             last_seen_s: 1,
             protocol: Protocol::V2,
             contact: None,

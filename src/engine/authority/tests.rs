@@ -254,6 +254,7 @@ async fn the_own_key_leaves_in_no_encoding_and_from_no_place() {
         to: to.map(str::to_owned),
         client_id: None,
         wait: None,
+        traceparent: None,
     };
     let file = |name: &str, bytes: &[u8]| Command::SendFile {
         name: Some(name.into()),
@@ -276,7 +277,7 @@ async fn the_own_key_leaves_in_no_encoding_and_from_no_place() {
         for command in [
             send(&text, None),
             send(&text, Some("bob")),
-            Command::Call { agent: "bob".into(), topic: text.clone(), client_id: None },
+            Command::Call { agent: "bob".into(), topic: text.clone(), client_id: None, traceparent: None },
             file("notes.txt", text.as_bytes()),
             file(&text, b"harmless"),
             by_path(&path),

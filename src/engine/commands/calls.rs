@@ -13,7 +13,7 @@ use crate::api::{CallReply, EndReply, Error, ErrorKind};
 use crate::proto::call::{Call, Place, Refused};
 use crate::proto::legacy::TOPIC_LIMIT;
 use crate::proto::text::quote;
-use crate::proto::{CallId, CallState, Direction, EndReason, Millis, Protocol};
+use crate::proto::{CallId, CallState, Direction, EndReason, Millis, Protocol, TraceParent};
 use crate::store::StoredCall;
 
 /// How long after a start a command waits for the first relay, and for agents that are started together with this
@@ -29,6 +29,7 @@ impl Core {
         agent: &str,
         topic: &str,
         client_id: Option<&str>,
+        traceparent: Option<&TraceParent>,
         attempt: Attempt,
     ) -> Result<Answer, Fault> {
         if let Some(client_id) = client_id
@@ -93,7 +94,12 @@ impl Core {
             topic: topic.to_owned(),
         };
         let id = self.board.place(place, attempt.now).map_err(|refused| refusal(&refused))?;
+        // The ring, which leaves with what follows, tells it.
+        self.lines.traces.extend(traceparent.map(|trace| (id, trace.clone())));
         self.settle(attempt.now)?;
+        if let Some(trace) = self.lines.traces.remove(&id) {
+            self.store.trace_call(&id, &trace)?;
+        }
         if let Some(client_id) = client_id {
             self.store.set_client_id(&id, client_id)?;
         }

@@ -2,7 +2,9 @@
 
 use super::super::clock::fresh;
 use super::super::core::{Answer, Attempt, Core, Fault, Topic};
+use super::super::effects::Effect;
 use super::super::files;
+use super::super::metrics::Count;
 use super::super::v2::{Dialect, FILE_LIMIT as FILE_LIMIT_V2, nowhere};
 use super::calls::{refusal, relays_unreachable};
 use super::{deadline, is_over};
@@ -11,7 +13,7 @@ use crate::proto::call::{Call, Content, Refused};
 use crate::proto::legacy::FILE_LIMIT;
 use crate::proto::{
     CallId, CallState, MessageId, MessageKind, MessageState, Millis, Protocol, PublicKey, Sender,
-    safe_file_name, v2,
+    TraceParent, safe_file_name, v2,
 };
 use crate::store::{self, NewMessage, StoredMessage};
 
@@ -23,6 +25,13 @@ pub(super) struct Source<'a> {
     pub(super) name: Option<&'a str>,
     pub(super) content: Option<&'a str>,
     pub(super) path: Option<&'a str>,
+}
+
+/// Where a text goes: to a call, to an agent, or to the only call.
+#[derive(Clone, Copy)]
+pub(in super::super) struct To<'a> {
+    pub(super) call: Option<&'a CallId>,
+    pub(super) agent: Option<&'a str>,
 }
 
 /// Something of ours, as its row tells it.
@@ -39,10 +48,10 @@ impl Core {
     pub(in super::super) fn send(
         &mut self,
         text: &str,
-        call: Option<&CallId>,
-        to: Option<&str>,
+        to: To<'_>,
         client_id: Option<MessageId>,
         wait: Option<MessageState>,
+        traceparent: Option<&TraceParent>,
         attempt: Attempt,
     ) -> Result<Answer, Fault> {
         let now = attempt.now;
@@ -60,7 +69,7 @@ impl Core {
             .into());
         }
         let id = client_id.unwrap_or_else(fresh);
-        let call = match to {
+        let call = match to.agent {
             Some(agent) => {
                 let found = match self.find_agent(agent, now) {
                     Err(Fault::Api(error)) if error.kind == ErrorKind::UnknownAgent => {
@@ -79,10 +88,21 @@ impl Core {
                     }
                 }
             }
-            None => self.connected(call)?,
+            None => self.connected(to.call)?,
         };
         check_wait(Some(call.protocol), wait)?;
-        self.say(&call, id, Content::Text(text.to_owned()), text, None, now)
+        // Before the message, which is shown with it. Of one that is then refused nobody hears anything.
+        if let (Some(trace), Protocol::V2) = (traceparent, call.protocol) {
+            let content = v2::body::Content::Trace { message: id, traceparent: trace.clone() };
+            self.say_in_talk(&call, fresh(), &content, now)?;
+        }
+        let said = self.say(&call, id, Content::Text(text.to_owned()), text, None, now)?;
+        let Some(trace) = traceparent else { return Ok(said) };
+        self.store.trace_message(None, &id, trace)?;
+        match self.store.my_message(&id)? {
+            Some(stored) => Ok(Answer::Now(self.message_view(&stored).into())),
+            None => Ok(said),
+        }
     }
 
     pub(super) fn send_file(
@@ -190,8 +210,9 @@ impl Core {
             seq: Some(seq),
         };
         self.store.add_message(&message)?;
+        self.effects.push(Effect::Count(Count::Message { out: true, dialect: Some(call.protocol) }));
         self.settle(now)?;
-        let stored = StoredMessage { row: 0, message, reason: None, read: false };
+        let stored = StoredMessage { row: 0, message, reason: None, read: false, traceparent: None };
         Ok(Answer::Now(self.message_view(&stored).into()))
     }
 
@@ -286,7 +307,8 @@ impl Core {
             }
         }
         let message = self.mail(key, id, text, attempt.now)?;
-        let stored = StoredMessage { row: 0, message, reason: None, read: false };
+        self.effects.push(Effect::Count(Count::Message { out: true, dialect: None }));
+        let stored = StoredMessage { row: 0, message, reason: None, read: false, traceparent: None };
         Ok(Answer::Now(self.message_view(&stored).into()))
     }
 

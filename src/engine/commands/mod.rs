@@ -28,15 +28,16 @@ impl Core {
         match command {
             Command::Status {} => self.status(),
             Command::List { capability, limit } => self.list(capability.as_deref(), *limit, attempt),
-            Command::Call { agent, topic, client_id } => {
-                self.place_call(agent, topic, client_id.as_deref(), attempt)
+            Command::Call { agent, topic, client_id, traceparent } => {
+                self.place_call(agent, topic, client_id.as_deref(), traceparent.as_ref(), attempt)
             }
             Command::AwaitCall { call, timeout_s } => self.await_call(call, *timeout_s, attempt),
             Command::Answer { call, accept, reason } => {
                 self.answer(call.as_ref(), *accept, reason, attempt.now)
             }
-            Command::Send { text, call, to, client_id, wait } => {
-                self.send(text, call.as_ref(), to.as_deref(), *client_id, *wait, attempt)
+            Command::Send { text, call, to, client_id, wait, traceparent } => {
+                let place = messages::To { call: call.as_ref(), agent: to.as_deref() };
+                self.send(text, place, *client_id, *wait, traceparent.as_ref(), attempt)
             }
             Command::SendFile { name, content, path, mime, call } => {
                 let source = messages::Source {
@@ -57,7 +58,7 @@ impl Core {
             Command::OwnerTest {} => self.owner_test(attempt),
             Command::OwnerReply { ticket, answer } => self.owner_reply(ticket, answer, attempt),
             Command::End { call } => self.end(call.as_ref(), attempt.now),
-            Command::Inbox {} => self.inbox(),
+            Command::Inbox {} => self.inbox(attempt.now),
             Command::Wait { consumer, after, call, kinds, timeout_s } => {
                 self.wait(consumer.as_deref(), *after, call.as_ref(), kinds, *timeout_s, attempt)
             }
@@ -80,6 +81,7 @@ impl Core {
             Command::Calls { limit } => self.calls(*limit),
             Command::Contacts {} => self.contacts(attempt.now),
             Command::ContactEdit(edit) => self.edit_contact(edit, attempt),
+            Command::Metrics {} => self.metrics(attempt),
             Command::Reload {} => self.reload(attempt),
         }
     }

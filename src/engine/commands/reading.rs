@@ -113,6 +113,7 @@ impl Core {
             pubkey: entry.key,
             npub: npub(&entry.key),
             capabilities: entry.content.capabilities.clone(),
+            card: entry.content.card.clone(),
             last_seen_s: now.since(entry.seen).as_secs(),
             protocol: if held_to_v2 { Protocol::V2 } else { shown },
             contact: contact.and_then(|contact| contact.name.clone()),
@@ -125,7 +126,7 @@ impl Core {
         })
     }
 
-    pub(in super::super) fn inbox(&mut self) -> Result<Answer, Fault> {
+    pub(in super::super) fn inbox(&mut self, now: Millis) -> Result<Answer, Fault> {
         let live: Vec<_> =
             self.store.live_calls()?.into_iter().filter(|stored| !stored.call.queued).collect();
         let ringing: Vec<api::Call> = self
@@ -140,6 +141,7 @@ impl Core {
             answers: self.store.untaken_tickets()?.iter().map(ticket_view).collect(),
             queue: self.call_views(&self.store.queued_calls()?),
             mail: self.waiting_mail_views()?,
+            questions: self.store.undecided_tickets(now, INBOX_LIMIT)?.iter().map(ticket_view).collect(),
         }
         .into())
     }
@@ -291,6 +293,8 @@ impl Core {
         self.board.rename(self.me.clone());
         self.settings.name = settings.name;
         self.settings.capabilities = settings.capabilities;
+        self.settings.description = settings.description;
+        self.settings.skills = settings.skills;
         self.settings.owner = settings.owner;
         self.settings.owner_quiet = settings.owner_quiet;
         self.settings.owner_webhook_secret = settings.owner_webhook_secret;

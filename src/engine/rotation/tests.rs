@@ -29,7 +29,14 @@ fn rotate_stopped(agent: &mut Agent) {
 }
 
 fn mail(to: &PublicKey, words: &str) -> Command {
-    Command::Send { text: words.into(), call: None, to: Some(to.to_string()), client_id: None, wait: None }
+    Command::Send {
+        text: words.into(),
+        call: None,
+        to: Some(to.to_string()),
+        client_id: None,
+        wait: None,
+        traceparent: None,
+    }
 }
 
 /// Sends mail; returns to whom it went once a relay has it.

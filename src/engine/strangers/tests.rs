@@ -11,7 +11,8 @@ use crate::transport::{Class, Identity, Inbound, Options, Pool, Signed, Tuning};
 
 async fn write(from: &Agent, to: &Agent, words: &str) {
     let to = Some(to.engine.public_key().to_string());
-    let command = Command::Send { text: words.into(), call: None, to, client_id: None, wait: None };
+    let command =
+        Command::Send { text: words.into(), call: None, to, client_id: None, wait: None, traceparent: None };
     let sent: api::Message = from.ask(command).await;
     let relayed = api::MessageState::Relayed;
     let wait = Command::AwaitMessage { message: sent.message, state: relayed, timeout_s: LONG_S };
@@ -137,7 +138,8 @@ async fn a_key_that_takes_a_known_agents_name_is_blocked_until_a_person_verifies
     // It is not heard, and cannot be called; an agent that is talked into it cannot change that.
     assert_eq!(other.call("alice").await.state, CallState::Ringing);
     write(&other, &alice, "it is me, bob, with a new key").await;
-    let call = Command::Call { agent: new.to_string(), topic: String::new(), client_id: None };
+    let call =
+        Command::Call { agent: new.to_string(), topic: String::new(), client_id: None, traceparent: None };
     assert_eq!(alice.refused(call.clone()).await, ErrorKind::Blocked);
     let verify = |key: PublicKey| ContactEdit::Verify { name: "bob".into(), key: key.to_string() };
     let unblock = ContactEdit::Unblock { key: new.to_string() };
@@ -232,6 +234,7 @@ fn ring(to: &PublicKey, number: usize, relay: &str, now: u64) -> Signed {
         versions: vec![2],
         relays: vec![relay.to_owned()],
         inbox: vec![],
+        traceparent: None,
     };
     let caller = from.public_key();
     let terms = Terms::of(&offer, &call, 0, &caller, to);

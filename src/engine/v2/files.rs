@@ -235,6 +235,7 @@ impl Core {
             state,
             reason: None,
             answers: None,
+            traceparent: None,
         };
         let progress = (kind == EventKind::FileProgress)
             .then_some(crate::api::Progress { done: transfer.done, size: transfer.size });

@@ -46,7 +46,7 @@ use self::signals::{Answered, Pending};
 use self::talks::Talk;
 use self::wraps::Backlog;
 use crate::proto::call::Line;
-use crate::proto::{CallId, EventId, MessageId, PublicKey};
+use crate::proto::{CallId, EventId, MessageId, PublicKey, TraceParent};
 use crate::transport::Signed;
 use crate::transport::v2::{DecryptBudget, Rumor};
 
@@ -117,6 +117,8 @@ pub(in crate::engine) struct Lines {
     answer_budget: DecryptBudget,
     lookups: BTreeMap<PublicKey, Lookup>,
     arrivals: BTreeMap<(CallId, MessageId), Arrival>,
+    /// Of rings of ours that are being placed: their row is not there yet.
+    pub(in crate::engine) traces: BTreeMap<CallId, TraceParent>,
     /// Which handshake each call's row has: a row is written when that changes, not with each message.
     saved: BTreeMap<CallId, (u32, Option<EventId>, bool)>,
     /// When a relay lets a frame through again.
@@ -140,6 +142,7 @@ impl Lines {
             answer_budget: DecryptBudget::default(),
             lookups: BTreeMap::new(),
             arrivals: BTreeMap::new(),
+            traces: BTreeMap::new(),
             saved: BTreeMap::new(),
             pump_at: None,
             renew: true,

@@ -13,7 +13,7 @@ use crate::proto::call::{Call, Handled, Signalled};
 use crate::proto::v2::signal::{
     self, ACCEPT_RELAYS, Answer, Body, INVITE_RELAYS, Offer, SharedCallId, Signal, VERSION,
 };
-use crate::proto::{CallId, CallState, EventId, Millis, PublicKey};
+use crate::proto::{CallId, CallState, EventId, Millis, PublicKey, TraceParent};
 use crate::store;
 use crate::transport::RelayId;
 use crate::transport::v2::handshake::{self, Response};
@@ -97,6 +97,15 @@ impl Core {
         Ok(())
     }
 
+    /// The trace that a ring of ours is part of. Who resumes has told it.
+    fn trace_of(&self, call: &Call) -> Result<Option<TraceParent>, store::Error> {
+        match self.lines.traces.get(&call.id) {
+            _ if call.state() != CallState::Ringing => Ok(None),
+            Some(trace) => Ok(Some(trace.clone())),
+            None => Ok(self.store.call(&call.id)?.and_then(|stored| stored.traceparent)),
+        }
+    }
+
     /// Begins a handshake. The session key is listened for before the offer leaves: effects keep their order.
     fn offer(
         &mut self,
@@ -118,6 +127,7 @@ impl Core {
             versions: vec![VERSION],
             relays: relays.clone(),
             inbox: self.own_inbox(),
+            traceparent: self.trace_of(call)?,
         };
         let public = offer.key;
         let me = self.identity_in(&call.id).public_key();

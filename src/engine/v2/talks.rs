@@ -19,7 +19,7 @@ use crate::engine::outputs::event;
 use crate::proto::call::{Call, Content as Words, Entry, Signalled};
 use crate::proto::v2::body::Content;
 use crate::proto::v2::delivery::{self, DRAIN_TIME, Delivery, Refused, Said};
-use crate::proto::{CallId, CallState, EventKind, MessageId, MessageKind, MessageState, Millis};
+use crate::proto::{CallId, CallState, EventKind, MessageId, MessageKind, MessageState, Millis, TraceParent};
 use crate::store::{self, NewEvent};
 use crate::transport::RelayId;
 use crate::transport::v2::Session;
@@ -42,6 +42,8 @@ pub(super) struct Talk {
     pub(super) away: bool,
     /// Since when none of the session's relays is connected.
     pub(super) alone_since: Option<Instant>,
+    /// The trace of a message of the peer that comes next.
+    pub(super) trace: Option<(MessageId, TraceParent)>,
 }
 
 impl Core {
@@ -88,6 +90,7 @@ impl Core {
             ending: None,
             away: false,
             alone_since: None,
+            trace: None,
         };
         self.lines.talks.insert(*id, talk);
         Ok(())
@@ -165,11 +168,22 @@ impl Core {
             Content::FileAccept => return self.handle_file_accept(id, &said.id),
             Content::FileDone => return self.handle_file_done(id, &said.id, now),
             Content::FileCancel(reason) => return self.handle_file_cancel(&call, &said.id, &reason, now),
+            Content::Trace { message, traceparent } => {
+                if let Some(talk) = self.lines.talks.get_mut(id) {
+                    talk.trace = Some((message, traceparent));
+                }
+                return Ok(());
+            }
             Content::Chunk { stream, bytes } => return self.handle_chunk(&call, stream, &bytes, now),
         };
         let entry = Entry { id: said.id, seq: Some(call.next_in), at: now, content: words };
         if self.keep(Some(id), &call.peer, entry, true, now)? {
             self.board.count_in(id);
+            // Said just before. A crash in between loses it, and nothing else.
+            let trace = self.lines.talks.get_mut(id).and_then(|talk| talk.trace.take());
+            if let Some((_, trace)) = trace.filter(|(message, _)| *message == said.id) {
+                self.store.trace_message(Some(&call.peer), &said.id, &trace)?;
+            }
         }
         Ok(())
     }

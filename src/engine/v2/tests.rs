@@ -11,7 +11,7 @@ use crate::transport::{Class, Identity, Inbound, Options, Pool, Tuning};
 
 fn mail(to: &Agent, words: &str) -> Command {
     let to = Some(to.engine.public_key().to_string());
-    Command::Send { text: words.into(), call: None, to, client_id: None, wait: None }
+    Command::Send { text: words.into(), call: None, to, client_id: None, wait: None, traceparent: None }
 }
 
 async fn texts(agent: &Agent) -> Vec<String> {
@@ -235,6 +235,7 @@ impl Stranger {
             versions: vec![2],
             relays: relays.iter().map(ToString::to_string).collect(),
             inbox: vec![],
+            traceparent: None,
         };
         let me = self.identity.public_key();
         offer.noise = Initiator::start(key, &Terms::of(&offer, &call, 0, &me, &callee)).unwrap().1;
@@ -320,6 +321,7 @@ async fn who_asks_for_work_in_its_presence_gets_it_in_every_wrap() {
             pow: 10,
             rotations: Vec::new(),
         }),
+        card: None,
     };
     let announcement = crate::transport::presence::Announcement {
         agent_id: "worker",
@@ -340,7 +342,14 @@ async fn who_asks_for_work_in_its_presence_gets_it_in_every_wrap() {
     let invite = worker.until(|inbound| matches!(inbound, Inbound::Wrap { .. })).await;
     assert!(work_of(invite) >= 10);
     let to = Some(worker.identity.public_key().to_string());
-    let mail = Command::Send { text: "hello".into(), call: None, to, client_id: None, wait: None };
+    let mail = Command::Send {
+        text: "hello".into(),
+        call: None,
+        to,
+        client_id: None,
+        wait: None,
+        traceparent: None,
+    };
     let sent: api::Message = alice.ask(mail).await;
     let wait =
         Command::AwaitMessage { message: sent.message, state: MessageState::Relayed, timeout_s: LONG_S };

@@ -1,5 +1,6 @@
 //! The settings, one line each: name, variable, what values it takes.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use base64::Engine as _;
@@ -8,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::way::WakeWay;
 use crate::proto::QuietHours;
 use crate::proto::presence::is_agent_id;
+use crate::proto::{DESCRIPTION_LIMIT, SKILLS_LIMIT, read_skill};
 
 /// How a webhook's secret begins (Standard Webhooks, 1.0).
 pub const WEBHOOK_SECRET: &str = "whsec_";
@@ -43,6 +45,11 @@ enum Kind {
     Text,
     List,
     Relays,
+    /// A description of the agent.
+    Brief,
+    Skills,
+    /// Where something is served.
+    Address,
     Whole(RangeInclusive<i64>),
     OneOf(&'static [&'static str]),
     Quiet,
@@ -55,7 +62,7 @@ const fn key(name: &'static str, variable: Option<&'static str>, about: &'static
 }
 
 /// Every setting.
-pub static KEYS: [Key; 16] = [
+pub static KEYS: [Key; 19] = [
     Key {
         remembered: true,
         ..key("agent_id", Some("P2P_AGENT_ID"), "the label that others call", Kind::AgentId)
@@ -69,6 +76,19 @@ pub static KEYS: [Key; 16] = [
         remembered: true,
         live: true,
         ..key("capabilities", Some("P2P_CAPABILITIES"), "what this agent can do, a list", Kind::List)
+    },
+    Key {
+        live: true,
+        ..key("description", None, "what this agent is for, in a sentence or two", Kind::Brief)
+    },
+    Key {
+        live: true,
+        ..key(
+            "skills",
+            None,
+            "what it can do, a list of NAME: WHAT IT DOES, separated by semicolons",
+            Kind::Skills,
+        )
     },
     Key {
         remembered: true,
@@ -99,6 +119,12 @@ pub static KEYS: [Key; 16] = [
     },
     key("audit_mode", Some("P2P_AUDIT_MODE"), "the audit mode of the deployed agents", Kind::Text),
     key("audit_log", Some("P2P_AUDIT_LOG"), "the path of the audit log", Kind::Text),
+    key(
+        "metrics",
+        None,
+        "where Prometheus fetches figures: a port of this machine, or ADDRESS:PORT",
+        Kind::Address,
+    ),
     key("ring_time_s", None, "how long a call rings, 5 to 600 seconds", Kind::Whole(5..=600)),
     key("max_calls", None, "how many calls may be up at once, 1 to 256", Kind::Whole(1..=256)),
     Key {
@@ -153,14 +179,26 @@ impl Key {
     pub(super) fn parse(&self, text: &str) -> Result<toml::Value, String> {
         let items = || text.split(',').map(str::trim).filter(|item| !item.is_empty());
         let value = match &self.kind {
-            Kind::AgentId | Kind::Text | Kind::OneOf(_) | Kind::Quiet | Kind::Whsec => {
-                toml::Value::from(text.trim())
-            }
+            Kind::AgentId
+            | Kind::Text
+            | Kind::Brief
+            | Kind::Address
+            | Kind::OneOf(_)
+            | Kind::Quiet
+            | Kind::Whsec => toml::Value::from(text.trim()),
             // A way may hold commas, in a path or a query: each has a line of its own.
             Kind::List if self.name == "owner" => {
                 let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
                 toml::Value::Array(lines.map(toml::Value::from).collect())
             }
+            // What a skill does may need a comma.
+            Kind::Skills => toml::Value::Array(
+                text.split(';')
+                    .map(str::trim)
+                    .filter(|item| !item.is_empty())
+                    .map(toml::Value::from)
+                    .collect(),
+            ),
             Kind::List | Kind::Relays | Kind::Wakes => {
                 toml::Value::Array(items().map(toml::Value::from).collect())
             }
@@ -180,6 +218,22 @@ impl Key {
                 _ => Err("it takes 1 to 128 characters, none of them a control character".to_owned()),
             },
             Kind::Text => check_text(value),
+            Kind::Address => match value.as_str() {
+                Some(text) if text.is_empty() || address(text).is_some() => Ok(()),
+                _ => Err("it takes a port of the loopback address, or ADDRESS:PORT in numbers".to_owned()),
+            },
+            Kind::Brief => match value.as_str() {
+                Some(text) if text.chars().count() <= DESCRIPTION_LIMIT => check_text(value),
+                _ => Err(format!("it takes text of at most {DESCRIPTION_LIMIT} characters")),
+            },
+            Kind::Skills => match list(value)? {
+                skills if skills.len() > SKILLS_LIMIT => {
+                    Err(format!("it takes at most {SKILLS_LIMIT} skills"))
+                }
+                skills => skills
+                    .iter()
+                    .try_for_each(|skill| read_skill(skill.as_str().unwrap_or_default()).map(drop)),
+            },
             Kind::List => list(value)?.iter().try_for_each(check_text),
             Kind::Relays => {
                 let relays = list(value)?;
@@ -225,6 +279,14 @@ impl Key {
 pub fn webhook_key(text: &str) -> Option<Vec<u8>> {
     let bytes = STANDARD.decode(text.strip_prefix(WEBHOOK_SECRET)?).ok()?;
     Some(bytes).filter(|bytes| WEBHOOK_KEY.contains(&bytes.len()))
+}
+
+/// An address to serve something at: a port alone is one of this machine.
+pub(super) fn address(text: &str) -> Option<SocketAddr> {
+    match text.parse::<u16>() {
+        Ok(port) => Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
+        Err(_) => text.parse().ok(),
+    }
 }
 
 fn list(value: &toml::Value) -> Result<&Vec<toml::Value>, String> {

@@ -9,6 +9,7 @@ mod keys;
 mod way;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use self::keys::{KEYS, Key, WEBHOOK_SECRET, webhook_key};
@@ -40,6 +41,10 @@ pub struct Settings {
     pub name: Option<String>,
     /// What the agent announces that it can do.
     pub capabilities: Vec<String>,
+    /// What the agent is for, for whoever looks for one.
+    pub description: Option<String>,
+    /// What it can do, each as [`crate::proto::read_skill`] takes it.
+    pub skills: Vec<String>,
     /// The relays, for every role.
     pub relays: Vec<String>,
     /// Ways to the human owner, tried in this order.
@@ -52,6 +57,8 @@ pub struct Settings {
     pub audit_mode: Option<String>,
     /// Where the audit log goes.
     pub audit_log: Option<PathBuf>,
+    /// Where figures are served; nowhere if absent.
+    pub metrics: Option<SocketAddr>,
     /// How long a call rings, seconds.
     pub ring_time_s: u64,
     /// How many calls may be up at once.
@@ -74,12 +81,15 @@ impl Default for Settings {
             agent_id: None,
             name: None,
             capabilities: Vec::new(),
+            description: None,
+            skills: Vec::new(),
             relays: DEFAULT_RELAYS.map(String::from).to_vec(),
             owner: Vec::new(),
             owner_quiet: None,
             owner_webhook_secret: None,
             audit_mode: None,
             audit_log: None,
+            metrics: None,
             ring_time_s: DEFAULT_RING_TIME_S,
             max_calls: DEFAULT_CALLS_LIMIT as usize,
             strangers: StrangerPolicy::default(),
@@ -227,12 +237,15 @@ impl Layers {
             agent_id: text("agent_id"),
             name: text("name"),
             capabilities: list("capabilities").unwrap_or(defaults.capabilities),
+            description: text("description").filter(|text| !text.is_empty()),
+            skills: list("skills").unwrap_or(defaults.skills),
             relays: list("relays").unwrap_or(defaults.relays),
             owner: list("owner").unwrap_or(defaults.owner),
             owner_quiet: text("owner_quiet").and_then(|hours| hours.parse().ok()),
             owner_webhook_secret: text("owner_webhook_secret").filter(|secret| !secret.is_empty()),
             audit_mode: text("audit_mode"),
             audit_log: text("audit_log").map(PathBuf::from),
+            metrics: text("metrics").and_then(|text| keys::address(&text)),
             ring_time_s: number("ring_time_s").unwrap_or(defaults.ring_time_s),
             max_calls: number("max_calls").map_or(defaults.max_calls, |value| value as usize),
             strangers: text("strangers")

@@ -79,6 +79,8 @@ kinds! {
     End = 10,
     /// The file of this id is there as a whole, and its hash is right.
     FileDone = 11,
+    /// The trace that a message, which follows it, is part of.
+    Trace = 12,
 }
 
 /// One thing that is acknowledged, ordered and stored.

@@ -6,6 +6,7 @@
 //! file-cancel                           reason
 //! chunk                                 the bytes themselves
 //! end                                   [* [stream, last seq]]
+//! trace                                 [message, traceparent]
 //! file-accept, file-done, read, ping    nothing: the id says it all
 //! ```
 
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::{BODY_LIMIT, CONTROL, Entry, FIRST_FILE, Kind, TEXT};
 use super::{Malformed, cbor};
-use crate::proto::{Hex, MessageId};
+use crate::proto::{Hex, MessageId, TRACE_LENGTH, TraceParent};
 
 /// Most bytes of a text: 1 MiB. Longer ones are files.
 pub const TEXT_LIMIT: usize = 1 << 20;
@@ -63,6 +64,13 @@ pub enum Content {
     FileDone,
     /// The file does not come, or is not wanted.
     FileCancel(String),
+    /// The trace that a message of this stream is part of: said before it.
+    Trace {
+        /// The message.
+        message: MessageId,
+        /// The trace.
+        traceparent: TraceParent,
+    },
     /// The next bytes of the file on this stream.
     Chunk {
         /// The stream that the offer named.
@@ -89,6 +97,7 @@ impl Content {
             Self::FileAccept => (CONTROL, Kind::FileAccept),
             Self::FileDone => (CONTROL, Kind::FileDone),
             Self::FileCancel(_) => (CONTROL, Kind::FileCancel),
+            Self::Trace { .. } => (TEXT, Kind::Trace),
             Self::Chunk { stream, .. } => (*stream, Kind::Chunk),
         }
     }
@@ -103,6 +112,7 @@ impl Content {
             Self::FileOffer(offer) => (offer.name.len(), NAME_LIMIT),
             Self::FileAccept | Self::FileDone => (0, 0),
             Self::FileCancel(reason) => (reason.len(), LABEL_LIMIT),
+            Self::Trace { traceparent, .. } => (traceparent.as_str().len(), TRACE_LENGTH),
             Self::Chunk { bytes, .. } => (bytes.len(), CHUNK_LIMIT),
         }
     }
@@ -114,6 +124,7 @@ impl Content {
             Self::FileOffer(offer) => vec![offer.encode()],
             Self::FileAccept | Self::FileDone => vec![Vec::new()],
             Self::FileCancel(reason) => vec![cancel(reason)],
+            Self::Trace { message, traceparent } => vec![trace(message, traceparent)],
             Self::Chunk { bytes, .. } => vec![bytes.clone()],
         }
     }
@@ -137,6 +148,7 @@ impl Content {
                 let reason = |decoder: &mut Decoder<'_>| label(decoder, LABEL_LIMIT);
                 Self::FileCancel(cbor::read(body, reason, |reason| cancel(reason))?)
             }
+            Kind::Trace => read_trace(body)?,
             Kind::Chunk if !body.is_empty() => Self::Chunk { stream: first.stream, bytes: body.to_vec() },
             _ => return Err(Malformed::Cbor),
         };
@@ -175,6 +187,21 @@ impl FileOffer {
 fn label(decoder: &mut Decoder<'_>, limit: usize) -> Result<String, Malformed> {
     let text = decoder.str()?;
     if text.len() > limit { Err(Malformed::OutOfBounds("label")) } else { Ok(text.to_owned()) }
+}
+
+fn trace(message: &MessageId, traceparent: &TraceParent) -> Vec<u8> {
+    cbor::write(|writer| writer.array(2)?.bytes(&message.0)?.str(traceparent.as_str())?.ok())
+}
+
+fn read_trace(body: &[u8]) -> Result<Content, Malformed> {
+    let parse = |decoder: &mut Decoder<'_>| {
+        cbor::array_of(decoder, 2)?;
+        let message = decoder.bytes()?.try_into().map_err(|_| Malformed::OutOfBounds("id"))?;
+        let traceparent = decoder.str()?.parse().map_err(|_| Malformed::OutOfBounds("traceparent"))?;
+        Ok((Hex(message), traceparent))
+    };
+    let (message, traceparent) = cbor::read(body, parse, |(message, of)| trace(message, of))?;
+    Ok(Content::Trace { message, traceparent })
 }
 
 fn cancel(reason: &str) -> Vec<u8> {
@@ -295,6 +322,10 @@ mod tests {
             Content::FileAccept,
             Content::FileDone,
             Content::FileCancel("too large".into()),
+            Content::Trace {
+                message: Hex([3; 16]),
+                traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap(),
+            },
             Content::Chunk { stream: 9, bytes: vec![0; CHUNK_LIMIT] },
         ] {
             survives(&content);

@@ -18,9 +18,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::proto::legacy::{LABEL_LIMIT, TOPIC_LIMIT, cut};
+use crate::proto::legacy::{LABEL_LIMIT, TOPIC_LIMIT, cut, forgiving};
 use crate::proto::presence::is_agent_id;
-use crate::proto::{EventId, Hex, Millis, PublicKey};
+use crate::proto::{EventId, Hex, Millis, PublicKey, TraceParent};
 
 /// The rumor's kind. Never published bare.
 pub const KIND: u16 = 25_920;
@@ -118,6 +118,8 @@ pub struct Offer {
     pub relays: Vec<String>,
     /// Where the sender reads its wraps; empty if it does not say.
     pub inbox: Vec<String>,
+    /// The trace that the call is part of, if the caller follows one.
+    pub traceparent: Option<TraceParent>,
 }
 
 /// The second half of a handshake.
@@ -220,6 +222,9 @@ struct Wire {
     replaces: Option<SharedCallId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// Of whoever sends nonsense, nothing: it is a courtesy.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "forgiving")]
+    traceparent: Option<TraceParent>,
 }
 
 impl Signal {
@@ -269,6 +274,7 @@ impl Signal {
             hash: None,
             replaces: None,
             reason: None,
+            traceparent: None,
         };
         match &self.body {
             Body::Invite(offer) | Body::Resume(offer) => {
@@ -281,6 +287,7 @@ impl Signal {
                 wire.versions = Some(offer.versions.clone());
                 wire.relays = Some(offer.relays.clone());
                 wire.inbox = Some(offer.inbox.clone()).filter(|inbox| !inbox.is_empty());
+                wire.traceparent = offer.traceparent.clone();
             }
             Body::Accept(answer) => {
                 wire.agent_id = Some(answer.agent_id.clone());
@@ -318,6 +325,7 @@ impl Wire {
             versions,
             relays: relays(self.relays, INVITE_RELAYS)?,
             inbox: inbox(self.inbox)?,
+            traceparent: self.traceparent,
         })
     }
 
@@ -403,6 +411,7 @@ mod tests {
             versions: vec![2],
             relays: vec!["wss://one.example".into(), "wss://two.example".into()],
             inbox: vec![],
+            traceparent: None,
         }
     }
 
@@ -504,6 +513,29 @@ mod tests {
         ] {
             assert!(matches!(with(invite(), member, value), Err(Malformed::Json(_))), "{member}");
         }
+    }
+
+    #[test]
+    fn a_trace_goes_with_an_offer_and_what_is_none_is_ignored() {
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let untraced = Signal { call: Hex([7; 16]), generation: 0, body: Body::Invite(offer()) };
+        let json = untraced.to_json();
+        assert!(!json.contains("traceparent"), "who follows no trace says nothing of it");
+        let offered = |value: Value| {
+            let mut wire: Value = serde_json::from_str(&json).unwrap();
+            wire.as_object_mut().unwrap().insert("traceparent".into(), value);
+            match Signal::parse(&wire.to_string()).unwrap().body {
+                Body::Invite(offer) => offer.traceparent,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(offered(json!(trace)).unwrap().as_str(), trace);
+        for odd in [json!("nonsense"), json!(7), json!(null), json!([trace]), json!(trace.to_uppercase())] {
+            assert_eq!(offered(odd), None);
+        }
+        let traced = Offer { traceparent: trace.parse().ok(), ..offer() };
+        let signal = Signal { body: Body::Invite(traced), ..untraced };
+        assert_eq!(Signal::parse(&signal.to_json()).unwrap(), signal);
     }
 
     #[test]

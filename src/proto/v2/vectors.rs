@@ -115,6 +115,7 @@ fn kind(named: &Value) -> Kind {
         Some("read") => Kind::Read,
         Some("ping") => Kind::Ping,
         Some("end") => Kind::End,
+        Some("trace") => Kind::Trace,
         _ => Kind::Other(named.as_u64().unwrap().try_into().unwrap()),
     }
 }
@@ -178,6 +179,10 @@ fn bodies_are_written_and_read_as_the_vectors_say() {
             Kind::FileDone => Content::FileDone,
             Kind::FileCancel => Content::FileCancel(text("reason")),
             Kind::Chunk => Content::Chunk { stream: vector.stream, bytes: bytes(&text("bytes")) },
+            Kind::Trace => Content::Trace {
+                message: id(&text("message")),
+                traceparent: text("traceparent").parse().unwrap(),
+            },
             Kind::End => {
                 let finals: Vec<(u32, u64)> = serde_json::from_value(says["finals"].clone()).unwrap();
                 assert_eq!([body::write_finals(&finals)], bodies.as_slice());

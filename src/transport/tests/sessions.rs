@@ -126,6 +126,7 @@ async fn a_call_is_set_up_and_talked_over_two_relays_and_leaves_nothing_readable
         versions: vec![2],
         relays: relays.iter().map(ToString::to_string).collect(),
         inbox: vec![],
+        traceparent: None,
     };
     let (caller, callee) = (alice_id.public_key(), bob.key());
     let (initiator, first) = Initiator::start(key, &Terms::of(&offer, &CALL, 0, &caller, &callee)).unwrap();

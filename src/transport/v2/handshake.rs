@@ -377,6 +377,7 @@ mod tests {
             versions: vec![2],
             relays: vec!["wss://one.example".into(), "wss://two.example".into()],
             inbox: vec![],
+            traceparent: None,
         }
     }
 

@@ -61,6 +61,7 @@ fn shake() -> Shaken {
         versions: vec![2],
         relays: vec!["wss://one.example".into(), "wss://two.example/path".into()],
         inbox: vec![],
+        traceparent: None,
     };
     let unbound = offer.clone();
     let terms = Terms::of(&unbound, &CALL, GENERATION, &caller, &callee);

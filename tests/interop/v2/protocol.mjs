@@ -54,6 +54,7 @@ const TYPES = [
   'ping',
   'end',
   'file-done',
+  'trace',
 ]
 
 export const unhex = text => {
@@ -341,7 +342,7 @@ function readEntry(entry) {
 // What the bodies of one message say. `stream` is where its entries stand.
 export function readBodies(type, stream, bodies) {
   const place =
-    { text: TRANSCRIPT, escalation: TRANSCRIPT, 'escalation-answer': TRANSCRIPT, 'file-offer': TRANSCRIPT }[type] ??
+    { text: TRANSCRIPT, escalation: TRANSCRIPT, 'escalation-answer': TRANSCRIPT, 'file-offer': TRANSCRIPT, trace: TRANSCRIPT }[type] ??
     CONTROL
   if (type === 'chunk') assert.ok(stream >= FIRST_FILE, 'a chunk stands on the stream of a file')
   else assert.equal(stream, place, `the stream of ${type}`)
@@ -365,6 +366,11 @@ export function readBodies(type, stream, bodies) {
       mime: textString(mime, LABEL_LIMIT, 'the type'),
       sha256: byteString(hash, 32, 32, 'the hash'),
     }
+  }
+  if (type === 'trace') {
+    const [message, traceparent] = arrayOf(said, 2, 'a trace is an array of two')
+    assert.match(traceparent, /^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/, 'a traceparent')
+    return { message: byteString(message, 16, 16, 'the message'), traceparent }
   }
   assert.equal(type, 'end')
   assert.ok(arrayOf(said, undefined, 'an end').length <= FINALS_LIMIT, 'the streams of an end')

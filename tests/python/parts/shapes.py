@@ -197,6 +197,7 @@ INBOX = {
     "answers": [TICKET],
     "queue": [CALL],
     "mail": [MESSAGE],
+    "questions": [TICKET],
 }
 MESSAGES = {"cursor": int, "messages": [MESSAGE]}
 CALLS = {"calls": [CALL]}

@@ -59,11 +59,28 @@ class Talker:
             self._keep(self._lines.get())
         return [event for event in self._events if event["event"] == kind]
 
+    def begin(self, verb: str, **fields: Any) -> Callable[[], Any]:
+        """Gives a command, and returns what waits for its result; a refusal fails the test then."""
+        number = self._give(verb, fields)
+
+        def result() -> Any:
+            reply = self._await(number, verb)
+            assert "error" not in reply, f"{self.label}: {verb}: {reply['error']}"
+            return reply["ok"]
+
+        return result
+
     def _reply(self, verb: str, fields: Json) -> Json:
+        return self._await(self._give(verb, fields), verb)
+
+    def _give(self, verb: str, fields: Json) -> int:
         number = next(self._numbers)
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"n": number, "do": verb, **fields}) + "\n")
         self._process.stdin.flush()
+        return number
+
+    def _await(self, number: int, verb: str) -> Json:
         deadline = time.monotonic() + DEADLINE_S
         while number not in self._replies:
             self._take(deadline, f"the reply to {verb}")

@@ -63,6 +63,7 @@ fn offer(topic: &str, expires: Millis) -> Offer {
         versions: vec![2],
         relays: vec!["wss://r.example".into()],
         inbox: vec![],
+        traceparent: None,
     }
 }
 
