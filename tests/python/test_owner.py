@@ -181,7 +181,8 @@ def test_openclaw_is_told_that_there_is_a_question_and_not_which(
 
 def test_openclaws_own_form_reaches_its_targets_whole(embedded_relay: str, new_home: NewHome, tmp_path: Path) -> None:
     log = tmp_path / "words"
-    program(tmp_path / "bin", "openclaw", f'printf \'%s \' "$4" "$5" >> {log}; echo >> {log}')
+    # Four at once: each writes its line in one piece.
+    program(tmp_path / "bin", "openclaw", f'printf \'%s %s\\n\' "$4" "$5" >> {log}')
     home = with_path(new_home, embedded_relay, tmp_path / "bin")
     ways = ["discord:channel:123", "slack:#ops", "whatsapp:+491700000", "signal:group:abc="]
     home.ok("owner", "set", *ways)
