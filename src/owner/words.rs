@@ -3,7 +3,7 @@
 
 use super::{Digest, News, Notice, Parcel, Question};
 use crate::api::{Peer, Time};
-use crate::proto::text::{quote, quote_lines};
+use crate::proto::text::{beginning, quote, quote_lines};
 use crate::proto::{Direction, Millis, TicketId, Tier};
 
 /// Most bytes of a question as it is shown: a private message has 28 kB in all, in which a backslash may take two.
@@ -270,14 +270,14 @@ fn short(text: &str) -> String {
 fn marked(text: &str, limit: usize) -> String {
     match text.len() <= limit {
         true => quote(text),
-        false => quote(&text[..text.floor_char_boundary(limit)]) + "…",
+        false => quote(beginning(text, limit)) + "…",
     }
 }
 
 fn cut(text: &str, limit: usize, end: &str) -> String {
     match text.len() <= limit {
         true => text.to_owned(),
-        false => text[..text.floor_char_boundary(limit)].to_owned() + end,
+        false => beginning(text, limit).to_owned() + end,
     }
 }
 

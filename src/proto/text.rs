@@ -14,6 +14,12 @@ pub const OPEN: char = '«';
 /// Where it ends.
 pub const CLOSE: char = '»';
 
+/// The longest beginning of `text` of at most `limit` bytes that ends between two characters.
+pub fn beginning(text: &str, limit: usize) -> &str {
+    let end = (0..=limit.min(text.len())).rfind(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    &text[..end]
+}
+
 /// `text` as one marked quotation on one line.
 pub fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 4);

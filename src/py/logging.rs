@@ -24,6 +24,8 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::proto::text::{beginning, printable};
+
 /// Records that wait for Python. A handler that takes a millisecond keeps up with a thousand a second.
 const QUEUE: usize = 1_024;
 /// Longest message, bytes: a record is for reading.
@@ -136,13 +138,11 @@ struct Text {
 
 impl Text {
     fn finish(self) -> String {
-        let mut text = self.message + &self.fields;
-        if text.len() > MESSAGE_LIMIT {
-            let end = (0..=MESSAGE_LIMIT).rfind(|at| text.is_char_boundary(*at)).unwrap_or_default();
-            text.truncate(end);
-            text.push('…');
+        let text = self.message + &self.fields;
+        match text.len() <= MESSAGE_LIMIT {
+            true => printable(&text),
+            false => printable(beginning(&text, MESSAGE_LIMIT)) + "…",
         }
-        crate::proto::text::printable(&text)
     }
 }
 

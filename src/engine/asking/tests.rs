@@ -36,8 +36,15 @@ async fn heard(agent: &Agent) -> api::Message {
 
 async fn write(from: &Agent, to: &Agent, words: String) {
     let to = Some(to.engine.public_key().to_string());
-    from.ask::<api::Message>(Command::Send { text: words, call: None, to, client_id: None, wait: None })
-        .await;
+    from.ask::<api::Message>(Command::Send {
+        text: words,
+        call: None,
+        to,
+        client_id: None,
+        wait: None,
+        traceparent: None,
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::{BODY_LIMIT, CONTROL, Entry, FIRST_FILE, Kind, TEXT};
 use super::{Malformed, cbor};
+use crate::proto::text::beginning;
 use crate::proto::{Hex, MessageId, TRACE_LENGTH, TraceParent};
 
 /// Most bytes of a text: 1 MiB. Longer ones are files.
@@ -212,10 +213,9 @@ fn cancel(reason: &str) -> Vec<u8> {
 fn split(words: &str) -> Vec<Vec<u8>> {
     let (mut parts, mut rest) = (Vec::new(), words);
     while rest.len() > PART_LIMIT {
-        let boundary = |at: &usize| rest.is_char_boundary(*at);
-        let (part, after) = rest.split_at((0..=PART_LIMIT).rfind(boundary).unwrap_or(PART_LIMIT));
+        let part = beginning(rest, PART_LIMIT);
         parts.push(part);
-        rest = after;
+        rest = &rest[part.len()..];
     }
     parts.push(rest);
     let total = parts.len() as u64;
