@@ -270,15 +270,21 @@ fn short(text: &str) -> String {
 fn marked(text: &str, limit: usize) -> String {
     match text.len() <= limit {
         true => quote(text),
-        false => quote(&text[..text.floor_char_boundary(limit)]) + "…",
+        false => quote(beginning(text, limit)) + "…",
     }
 }
 
 fn cut(text: &str, limit: usize, end: &str) -> String {
     match text.len() <= limit {
         true => text.to_owned(),
-        false => text[..text.floor_char_boundary(limit)].to_owned() + end,
+        false => beginning(text, limit).to_owned() + end,
     }
+}
+
+/// At most so many bytes, and no half character.
+fn beginning(text: &str, limit: usize) -> &str {
+    let end = (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
 }
 
 /// `2026-11-27 20:00 UTC`.
