@@ -281,12 +281,6 @@ fn cut(text: &str, limit: usize, end: &str) -> String {
     }
 }
 
-/// At most so many bytes, and no half character.
-fn beginning(text: &str, limit: usize) -> &str {
-    let end = (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-    &text[..end.unwrap_or_default()]
-}
-
 /// `2026-11-27 20:00 UTC`.
 fn clock(at: Millis) -> String {
     let time = Time(at).to_string();
