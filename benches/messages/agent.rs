@@ -39,7 +39,12 @@ impl Agent {
 
     /// Calls an agent, and returns when it has answered.
     pub async fn call(&self, key: &str) {
-        let command = Command::Call { agent: key.into(), topic: "benchmark".into(), client_id: None };
+        let command = Command::Call {
+            agent: key.into(),
+            topic: "benchmark".into(),
+            client_id: None,
+            traceparent: None,
+        };
         let call: api::CallReply = self.ask(command).await;
         let wait = Command::AwaitCall { call: call.call.call, timeout_s: LONG_S };
         let call: api::CallReply = self.ask(wait).await;
@@ -91,7 +96,14 @@ impl Agent {
 }
 
 fn send() -> Command {
-    Command::Send { text: "x".repeat(TEXT_BYTES), call: None, to: None, client_id: None, wait: None }
+    Command::Send {
+        text: "x".repeat(TEXT_BYTES),
+        call: None,
+        to: None,
+        client_id: None,
+        wait: None,
+        traceparent: None,
+    }
 }
 
 /// The other agent's process: tells its key, answers one call, and then when messages come.
