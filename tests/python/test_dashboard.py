@@ -12,9 +12,9 @@ import pytest
 
 from parts.fixtures import NewHome
 from parts.home import Home, Json
+from parts.person import at_a_terminal
 from parts.process import end, wait_until
 from parts.steps import connect, meet
-from parts.terminal import at_a_terminal
 from parts.web import Answer, ask
 
 

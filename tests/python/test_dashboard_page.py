@@ -13,9 +13,9 @@ import pytest
 
 from parts.browser import Browser, browser, needs_chromium
 from parts.fixtures import NewHome
+from parts.person import at_a_terminal
 from parts.process import REPOSITORY, end
 from parts.steps import connect, meet
-from parts.terminal import at_a_terminal
 
 PICTURES = REPOSITORY / "build" / "dashboard"
 HOSTILE = (
