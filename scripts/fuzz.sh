@@ -18,7 +18,7 @@ host=$(rustc --version --verbose | sed -n 's/^host: //p')
 # With --target the flags reach neither build scripts nor macros, which would not link with them.
 export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
--Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
+-Cllvm-args=-sanitizer-coverage-trace-compares"
 cargo build --quiet --locked --profile fuzz --features fuzz --bin p2p-comm-fuzz --target "$host"
 fuzz=${CARGO_TARGET_DIR:-target}/$host/fuzz/p2p-comm-fuzz
 
