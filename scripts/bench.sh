@@ -42,6 +42,8 @@ busy=$("$venv/bin/python" benches/collect.py busy)
 run messages cargo bench --quiet --locked --bench messages
 run conversation "$venv/bin/python" benches/conversation.py "$binary"
 run status "$venv/bin/python" benches/status.py "$binary"
+run files "$venv/bin/python" benches/files.py "$binary"
+run files_3 "$venv/bin/python" benches/files.py "$binary" 100 3
 run idle "$venv/bin/python" benches/idle.py "$binary"
 echo
 "$venv/bin/python" benches/collect.py "$out" "$busy"

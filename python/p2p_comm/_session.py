@@ -28,6 +28,8 @@ class Session:
         """Calls that were placed or accepted here and are not known to be over."""
         self.placing: set[asyncio.Future[dict[str, Any]]] = set()
         """Rings on their way whose caller was cancelled."""
+        self.followers: set[asyncio.Task[None]] = set()
+        """Tasks that tell how far files have come."""
         self.streams: WeakSet[Closable] = WeakSet()
         """They end with the session."""
         self.readers: WeakValueDictionary[str, Any] = WeakValueDictionary()
@@ -51,6 +53,9 @@ class Session:
             return
         for stream in tuple(self.streams):
             stream.close()
+        for follower in tuple(self.followers):
+            # It may belong to another loop than this one.
+            follower.get_loop().call_soon_threadsafe(follower.cancel)
         try:
             await self._end_opened()
         finally:

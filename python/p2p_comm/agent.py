@@ -11,7 +11,7 @@ from . import call as _call
 from ._session import Session
 from ._streams import CONSUMER, SLICE_S, EventStream
 from ._wire import decode
-from .call import Call, FileSource, IncomingCall, IncomingCalls, Receipt
+from .call import Call, FileSource, IncomingCall, IncomingCalls, OnProgress, Receipt
 from .errors import CallBusy, CallEnded, CallRejected, CallTimeout, Unavailable
 from .models import (
     AgentSelf,
@@ -310,10 +310,20 @@ class Agent:
         return await _call.send(self._session, text, call=_id(call), to=to, traceparent=traceparent)
 
     async def send_file(
-        self, file: FileSource, *, name: str | None = None, mime: str | None = None, call: CallName = None
+        self,
+        file: FileSource,
+        *,
+        name: str | None = None,
+        mime: str | None = None,
+        call: CallName = None,
+        progress: OnProgress | None = None,
     ) -> Receipt:
         """Sends a file in a call, by default the only one. See `Call.send_file`."""
-        return await _call.send_file(self._session, file, name=name, mime=mime, call=_id(call))
+        return await _call.send_file(self._session, file, name=name, mime=mime, call=_id(call), progress=progress)
+
+    async def cancel_file(self, message: Message | Receipt | str) -> Message:
+        """Stops a file that is under way, one of ours or one of the peer's. See `Call.cancel_file`."""
+        return await _call.cancel_file(self._session, message)
 
     async def escalate(
         self,

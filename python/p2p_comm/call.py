@@ -3,8 +3,9 @@
 import asyncio
 import base64
 import os
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
@@ -14,14 +15,20 @@ from ._streams import SLICE_S, Stream
 from ._wire import decode
 from .errors import InvalidRequest, MessageFailed
 from .events import CALL_EVENT_KINDS, CallEvent, Connected, Ended, call_event
-from .models import CallInfo, Decision, Event, Message, MessageState, Peer, Tier, Transcript
+from .models import CallInfo, Decision, Event, Message, MessageState, Peer, Progress, Tier, Transcript
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
-__all__ = ["Call", "CallEvents", "FileSource", "IncomingCall", "IncomingCalls", "Receipt"]
+__all__ = ["Call", "CallEvents", "FileSource", "IncomingCall", "IncomingCalls", "OnProgress", "Receipt"]
+
+OnProgress: TypeAlias = Callable[[Progress], object]
+"""What `send_file` tells how far a file has come."""
+
+IN_MEMORY = 1 << 20
+"""Bytes that are handed over as they are; more goes by a file."""
 
 FileSource: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes]
 """What `send_file` takes: a path, the bytes, or an object with `read()`."""
@@ -183,18 +190,45 @@ class Call:
         """
         return await send(self._session, text, call=self.id, traceparent=traceparent)
 
-    async def send_file(self, file: FileSource, *, name: str | None = None, mime: str | None = None) -> Receipt:
-        """Sends a file: a path, its bytes (with a `name`), or an object with `read()`.
+    async def send_file(
+        self,
+        file: FileSource,
+        *,
+        name: str | None = None,
+        mime: str | None = None,
+        progress: OnProgress | None = None,
+    ) -> Receipt:
+        """Sends a file of any size: a path, its bytes (with a `name`), or an object with `read()`.
+
+        Returns when a copy is on the disk; the file leaves by itself from then on. What the peer's limits say to it is
+        in the receipt: `await receipt.delivered()`.
 
         Args:
-            file: What to send.
+            file: What to send. Nothing of it is held in memory but bytes that are given.
             name: The name that the peer sees. Default: that of the path or of the file object.
             mime: Its type. Default: guessed from the name.
+            progress: Called about twice a second with a `Progress` (bytes, bytes a second, seconds left) until the file
+                has arrived or failed.
 
         Raises:
-            InvalidRequest: No such file, or more bytes than the call's dialect takes. Nothing was sent.
+            InvalidRequest: No such file, one with the agent's own key in it, or, to a deployed agent, more bytes than
+                its dialect takes. Nothing was sent.
         """
-        return await send_file(self._session, file, name=name, mime=mime, call=self.id)
+        return await send_file(self._session, file, name=name, mime=mime, call=self.id, progress=progress)
+
+    async def cancel_file(self, message: Message | Receipt | str) -> Message:
+        """Stops a file that is under way, one of ours or one of the peer's. Both sides are told.
+
+        Args:
+            message: The receipt of `send_file`, the message of a `file.offered` event, or its id.
+
+        Returns:
+            The message, failed.
+
+        Raises:
+            InvalidRequest: It is not under way (any more).
+        """
+        return await cancel_file(self._session, message)
 
     async def escalate(
         self,
@@ -334,19 +368,83 @@ async def send(
 
 
 async def send_file(
-    session: Session, file: FileSource, *, name: str | None, mime: str | None, call: str | None
+    session: Session,
+    file: FileSource,
+    *,
+    name: str | None,
+    mime: str | None,
+    call: str | None,
+    progress: OnProgress | None = None,
 ) -> Receipt:
     """Sends a file in a call."""
-    path = content = None
+    cursor = 0
+    if progress is not None:
+        cursor = (await session.request("messages", unread=False, limit=0))["cursor"]
     if isinstance(file, (str, os.PathLike)):
-        path = _absolute(file)
+        reply = await session.request("send-file", name=name, path=_absolute(file), mime=mime, call=call)
+    elif isinstance(file, bytes) and len(file) <= IN_MEMORY:
+        reply = await session.request("send-file", name=name or _name_of(file), mime=mime, call=call, **_content(file))
     else:
         name = name or _name_of(file)
-        # A file object may be a pipe, or on a slow disk.
-        data = file if isinstance(file, bytes) else await asyncio.to_thread(file.read)
-        content = base64.b64encode(data).decode("ascii")
-    reply = await session.request("send-file", name=name, path=path, content=content, mime=mime, call=call)
-    return Receipt(session, decode(Message, reply))
+        with tempfile.NamedTemporaryFile(prefix="p2p-comm-") as copy:
+            # A file object may be a pipe, or on a slow disk.
+            small = await asyncio.to_thread(_take, file, copy)
+            given = {"path": copy.name} if small is None else _content(small)
+            reply = await session.request("send-file", name=name, mime=mime, call=call, **given)
+    receipt = Receipt(session, decode(Message, reply))
+    if progress is not None:
+        task = asyncio.create_task(_tell_progress(session, receipt.message, cursor, progress))
+        session.followers.add(task)
+        task.add_done_callback(session.followers.discard)
+    return receipt
+
+
+async def cancel_file(session: Session, message: Message | Receipt | str) -> Message:
+    """Stops a file that is under way."""
+    if isinstance(message, Receipt):
+        message = message.message
+    name = message.message if isinstance(message, Message) else message
+    return decode(Message, await session.request("cancel-file", message=name))
+
+
+def _content(data: bytes) -> dict[str, str]:
+    return {"content": base64.b64encode(data).decode("ascii")}
+
+
+def _take(file: bytes | IO[bytes], copy: IO[bytes]) -> bytes | None:
+    """Few bytes are returned, many written into `copy`, piece by piece."""
+    if isinstance(file, bytes):
+        copy.write(file)
+    else:
+        first = file.read(IN_MEMORY)
+        piece = file.read(IN_MEMORY)
+        if not piece:
+            return first
+        copy.write(first)
+        while piece:
+            copy.write(piece)
+            piece = file.read(IN_MEMORY)
+    copy.flush()
+    return None
+
+
+async def _tell_progress(session: Session, message: Message, cursor: int, progress: OnProgress) -> None:
+    """Tells how far a file has come, until it is there or does not come."""
+    over = ["message.delivered", "message.read", "message.failed"]
+    while True:
+        found = await session.request(
+            "wait", after=cursor, call=message.call, kinds=["file.progress", *over], timeout_s=SLICE_S
+        )
+        if found["event"] is None:
+            continue
+        event = decode(Event, found["event"])
+        cursor = event.cursor
+        if event.message is None or event.message.message != message.message:
+            continue
+        if event.progress is not None:
+            progress(event.progress)
+        if event.kind in over:
+            return
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:

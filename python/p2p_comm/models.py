@@ -445,9 +445,13 @@ class Progress:
     """How far a file is on its way."""
 
     done: int
-    """Bytes that are here; of a file of ours, bytes that are on their way or there."""
+    """Bytes that are here; of a file of ours, bytes that the peer has."""
     size: int
     """Bytes of the whole."""
+    bytes_per_s: float = 0.0
+    """Bytes a second, lately."""
+    left_s: float | None = None
+    """Seconds until it is whole, at this rate; None if it stands still."""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return _show.bundle(self, _show.progress(self))

@@ -27,7 +27,7 @@ from . import agent as _agent
 from . import call as _call
 from ._streams import CONSUMER
 from ._streams import Stream as _Stream
-from .call import FileSource
+from .call import FileSource, OnProgress
 from .errors import InvalidRequest
 from .events import CallEvent
 from .models import (
@@ -241,9 +241,23 @@ class Call:
         """Says something. Returns when it is committed here."""
         return Receipt(run(self._call.send(text, traceparent=traceparent)))
 
-    def send_file(self, file: FileSource, *, name: str | None = None, mime: str | None = None) -> Receipt:
-        """Sends a file: a path, its bytes (with a `name`), or an object with `read()`."""
-        return Receipt(run(self._call.send_file(file, name=name, mime=mime)))
+    def send_file(
+        self,
+        file: FileSource,
+        *,
+        name: str | None = None,
+        mime: str | None = None,
+        progress: OnProgress | None = None,
+    ) -> Receipt:
+        """Sends a file: a path, its bytes (with a `name`), or an object with `read()`.
+
+        `progress` is called in another thread.
+        """
+        return Receipt(run(self._call.send_file(file, name=name, mime=mime, progress=progress)))
+
+    def cancel_file(self, message: Message | Receipt | str) -> Message:
+        """Stops a file that is under way, one of ours or one of the peer's."""
+        return run(self._call.cancel_file(_message(message)))
 
     def escalate(
         self,
@@ -451,10 +465,20 @@ class Agent:
         return Receipt(run(self._agent.send(text, call=_inner(call), to=to, traceparent=traceparent)))
 
     def send_file(
-        self, file: FileSource, *, name: str | None = None, mime: str | None = None, call: CallName = None
+        self,
+        file: FileSource,
+        *,
+        name: str | None = None,
+        mime: str | None = None,
+        call: CallName = None,
+        progress: OnProgress | None = None,
     ) -> Receipt:
-        """Sends a file in a call, by default the only one."""
-        return Receipt(run(self._agent.send_file(file, name=name, mime=mime, call=_inner(call))))
+        """Sends a file in a call, by default the only one. `progress` is called in another thread."""
+        return Receipt(run(self._agent.send_file(file, name=name, mime=mime, call=_inner(call), progress=progress)))
+
+    def cancel_file(self, message: Message | Receipt | str) -> Message:
+        """Stops a file that is under way, one of ours or one of the peer's."""
+        return run(self._agent.cancel_file(_message(message)))
 
     def escalate(
         self,
@@ -551,6 +575,10 @@ class Agent:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return self._agent._repr_mimebundle_(include, exclude)
+
+
+def _message(message: Message | Receipt | str) -> Message | str:
+    return message.message if isinstance(message, Receipt) else message
 
 
 def _inner(call: CallName) -> str | CallInfo | None:

@@ -96,6 +96,12 @@ pub enum Command {
         #[serde(default)]
         call: Option<CallId>,
     },
+    /// Cancels a file that is under way, one of ours or one of the peer's; both sides are told. Reply:
+    /// [`super::types::Message`].
+    CancelFile {
+        /// The message that it is.
+        message: MessageId,
+    },
     /// Blocks until a message has come as far as `state` (or failed), or the time is up. Reply: [`super::MessageReply`].
     AwaitMessage {
         /// The message.
@@ -260,6 +266,7 @@ impl Command {
             // No wildcard: whoever adds a command says what is in it.
             Self::Status {}
             | Self::AwaitCall { .. }
+            | Self::CancelFile { .. }
             | Self::AwaitMessage { .. }
             | Self::AwaitTicket { .. }
             | Self::End { .. }

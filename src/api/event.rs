@@ -71,12 +71,28 @@ pub struct Strangers {
 }
 
 /// How far a file is on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Bytes that are here; of a file of ours, bytes that are on their way or there.
+    /// Bytes that are here; of a file of ours, bytes that the peer has.
     pub done: u64,
     /// Bytes of the whole.
     pub size: u64,
+    /// Bytes a second, lately.
+    #[serde(default)]
+    pub bytes_per_s: f64,
+    /// Seconds until it is whole, at this rate; null if it stands still.
+    #[serde(default)]
+    pub left_s: Option<f64>,
+}
+
+impl Progress {
+    /// So much of so much, at this rate, in bytes a second.
+    pub fn new(done: u64, size: u64, rate: f64) -> Self {
+        let tenths = |value: f64| (value * 10.0).round() / 10.0;
+        let left = size.saturating_sub(done) as f64;
+        let left_s = (rate > 0.0).then(|| tenths(left / rate));
+        Self { done, size, bytes_per_s: rate.round(), left_s }
+    }
 }
 
 /// Another key claims an agent id that is pinned, or has taken the place of the key that had it.

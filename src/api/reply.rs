@@ -275,7 +275,9 @@ impl Reply {
             Command::Call { .. } | Command::Answer { .. } | Command::AwaitCall { .. } => {
                 read::<CallReply>(json)
             }
-            Command::Send { .. } | Command::SendFile { .. } => read::<Message>(json),
+            Command::Send { .. } | Command::SendFile { .. } | Command::CancelFile { .. } => {
+                read::<Message>(json)
+            }
             Command::AwaitMessage { .. } => read::<MessageReply>(json),
             Command::Escalate { .. }
             | Command::AwaitTicket { .. }

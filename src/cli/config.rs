@@ -20,8 +20,8 @@ const KEPT: &str = "(secret)";
 Example: p2p-comm config set relays ws://127.0.0.1:7447,wss://nos.lol
 
 Settings: agent_id, name, capabilities, relays, owner, owner_quiet, owner_webhook_secret, audit_mode, audit_log,
-ring_time_s, max_calls, strangers, auto_accept, wake, wake_token_file, wake_repeat_s, description, skills, metrics. Lists
-are separated by commas, skills by semicolons.
+ring_time_s, max_calls, strangers, auto_accept, wake, wake_token_file, wake_repeat_s, description, skills, metrics,
+file_limit_mib, file_limit_others_mib. Lists are separated by commas, skills by semicolons.
 Flags count more than the environment (P2P_AGENT_ID, P2P_AGENT_NAME, P2P_CAPABILITIES,
 P2P_NOSTR_RELAYS, P2P_OWNER_CHANNEL, P2P_AUDIT_MODE, P2P_AUDIT_LOG), that more than config.toml, that more than the
 defaults.")]
@@ -125,6 +125,8 @@ fn default_of(defaults: &Settings, name: &str) -> Value {
         "wake" => json!(defaults.wake.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "wake_repeat_s" => json!(defaults.wake_repeat_s),
         "auto_accept" => json!(settings::auto_accept_word(defaults.auto_accept)),
+        "file_limit_mib" => json!(defaults.file_limit_mib),
+        "file_limit_others_mib" => json!(defaults.file_limit_others_mib),
         // Made from the key, or not set.
         _ => Value::Null,
     }

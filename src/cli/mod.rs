@@ -40,6 +40,7 @@ mod on;
 mod owner;
 mod password;
 mod printer;
+mod progress;
 mod relay;
 mod rewake;
 mod send;

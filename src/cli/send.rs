@@ -39,7 +39,7 @@ pub(super) struct Send {
     id: Option<MessageId>,
 }
 
-fn state(word: &str) -> Result<MessageState, String> {
+pub(super) fn state(word: &str) -> Result<MessageState, String> {
     match MessageState::from_word(word) {
         Some(state @ (MessageState::Relayed | MessageState::Delivered | MessageState::Read)) => Ok(state),
         _ => Err("one of relayed, delivered, read".to_owned()),

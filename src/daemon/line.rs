@@ -75,7 +75,10 @@ fn may_be_asked_twice(command: &Command) -> bool {
     match command {
         Command::Call { client_id, .. } => client_id.is_some(),
         Command::Send { client_id, .. } => client_id.is_some(),
-        Command::SendFile { .. } | Command::Escalate { .. } | Command::OwnerTest {} => false,
+        Command::SendFile { .. }
+        | Command::CancelFile { .. }
+        | Command::Escalate { .. }
+        | Command::OwnerTest {} => false,
         _ => true,
     }
 }

@@ -58,7 +58,9 @@ fn needs(command: &Command) -> (Action, State) {
         Command::Answer { accept: true, .. } => (Action::Accept, State::Ringing),
         Command::Answer { accept: false, .. } => (Action::Reject, State::Ringing),
         Command::Send { to: Some(_), .. } => (Action::Mail, State::None),
-        Command::Send { to: None, .. } | Command::SendFile { .. } => (Action::Say, State::Connected),
+        Command::Send { to: None, .. } | Command::SendFile { .. } | Command::CancelFile { .. } => {
+            (Action::Say, State::Connected)
+        }
         Command::Escalate { .. } | Command::OwnerTest {} => (Action::Escalate, State::None),
         Command::OwnerReply { .. } => (Action::Decide, State::Waiting),
         Command::End { .. } => (Action::End, State::Connected),

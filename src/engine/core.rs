@@ -18,6 +18,7 @@ use super::presence::Announcer;
 use super::seen::SeenEvents;
 use super::v2::{Lines, Mined};
 use super::waiting::{Waiter, Waiting};
+use super::works::{Worked, Works};
 use crate::api::{Error, ErrorKind, Reply};
 use crate::home::{Home, Settings};
 use crate::mutants::{Mutant, planted};
@@ -40,6 +41,8 @@ const PARTING_TIME: Duration = Duration::from_secs(2);
 const WAITERS: usize = 4_096;
 /// The engine looks around at least this often: for clocks that jump, and for what has expired.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+/// How soon a copy ends that nobody waits for any more.
+const STAGING_CHECK: Duration = Duration::from_secs(1);
 /// How often old events, ids and undeliverable messages are cleared away.
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
 /// From here on, what the relays agree on about our clock is believed: less is what a header of whole seconds and a slow
@@ -92,6 +95,8 @@ pub(super) enum Topic {
     Journal,
     /// A relay's state, or who is online.
     Relays,
+    /// A copy of a file of ours was made.
+    Files,
 }
 
 /// How a command is asked.
@@ -100,6 +105,8 @@ pub(super) struct Attempt {
     pub(super) now: Millis,
     /// On whose behalf it is asked.
     pub(super) role: Role,
+    /// Which request it is: the same each time that it is asked.
+    pub(super) number: u64,
     /// It has been asked before and has waited.
     pub(super) first: bool,
     /// It has waited as long as it would: it must answer now.
@@ -116,6 +123,7 @@ pub(super) struct Inputs {
     pub(super) earlier: mpsc::Receiver<Inbound>,
     pub(super) owner: mpsc::Receiver<Report>,
     pub(super) mined: mpsc::Receiver<Mined>,
+    pub(super) worked: mpsc::Receiver<Worked>,
     pub(super) stop: oneshot::Receiver<oneshot::Sender<()>>,
 }
 
@@ -125,6 +133,7 @@ enum Input {
     Earlier(Inbound),
     Owner(Report),
     Mined(Mined),
+    Worked(Worked),
 }
 
 /// All state of an agent.
@@ -175,6 +184,10 @@ pub(super) struct Core {
     pub(super) waiters: Vec<Waiter>,
     /// How often the settings were taken anew: others in this process have some of their own.
     pub(super) reloads: watch::Sender<u64>,
+    /// How many requests there were.
+    requests: u64,
+    /// What is done to files beside the engine's thread.
+    pub(super) works: Works,
     housekeeping_at: Instant,
     retry_at: Option<Instant>,
 }
@@ -204,12 +217,13 @@ pub(super) struct Parts {
     pub(super) seen: SeenEvents,
     pub(super) owner: owner::Channels,
     pub(super) reports: mpsc::Sender<Report>,
+    pub(super) works: Works,
 }
 
 impl Core {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { home, settings, identity, me, store, board, book, pool, sessions, lines, .. } = parts;
-        let Parts { seen, owner, reports, rotations, earlier, .. } = parts;
+        let Parts { seen, owner, reports, rotations, earlier, works, .. } = parts;
         Self {
             audit: Audit::new(&settings),
             tally: Tally::default(),
@@ -245,6 +259,8 @@ impl Core {
             stirred: Vec::new(),
             waiters: Vec::new(),
             reloads: watch::Sender::new(0),
+            requests: 0,
+            works,
             housekeeping_at: Instant::now(),
             retry_at: None,
         }
@@ -273,6 +289,7 @@ impl Core {
                 Some(request) = inputs.commands.recv() => Some(Input::Command(request)),
                 Some(report) = inputs.owner.recv() => Some(Input::Owner(report)),
                 Some(mined) = inputs.mined.recv() => Some(Input::Mined(mined)),
+                Some(worked) = inputs.worked.recv() => Some(Input::Worked(worked)),
                 Some(inbound) = inputs.relays.recv(), if self.retry_at.is_none() => Some(Input::Relay(inbound)),
                 Some(inbound) = inputs.earlier.recv(), if self.retry_at.is_none() => Some(Input::Earlier(inbound)),
                 () = tokio::time::sleep_until(wake) => None,
@@ -354,6 +371,8 @@ impl Core {
             self.offers_wake().filter(|_| self.retry_at.is_none()),
             self.lookups_wake(),
             self.earlier_wake(),
+            // Whoever waits for a copy may leave.
+            self.works.staging.is_busy().then(|| now + STAGING_CHECK),
         ];
         deadlines.into_iter().flatten().min().unwrap_or(now)
     }
@@ -402,6 +421,7 @@ impl Core {
             }
             Input::Owner(report) => self.handle_report(report, now),
             Input::Mined(mined) => self.handle_mined(mined, now),
+            Input::Worked(worked) => self.handle_worked(worked, now),
         }
     }
 
@@ -421,6 +441,8 @@ impl Core {
         self.settle(now)?;
         self.tick_talks(now)?;
         self.give_up_offers(now)?;
+        self.tidy_staging();
+        self.fail_stalled_arrivals(now)?;
         self.trim_queue()?;
         self.tick_door(now)?;
         self.expire_tickets(now)?;
@@ -443,9 +465,12 @@ impl Core {
         waiting: Option<&Waiting>,
         now: Millis,
     ) -> Result<(), store::Error> {
+        let number = waiting.map_or(self.requests, |waiting| waiting.number);
+        self.requests += u64::from(waiting.is_none());
         let attempt = Attempt {
             now,
             role: request.role,
+            number,
             first: waiting.is_none(),
             last: waiting.is_some_and(|waiting| waiting.until <= Instant::now()),
             since: waiting.map_or_else(Instant::now, |waiting| waiting.since),
@@ -454,7 +479,7 @@ impl Core {
             Ok(Answer::Now(reply)) => Ok(reply),
             Ok(Answer::Wait { until, topic }) if self.waiters.len() < WAITERS => {
                 let until = waiting.map_or(until, |waiting| waiting.until.min(until));
-                self.waiters.push(Waiter { request, since: attempt.since, until, topic });
+                self.waiters.push(Waiter { request, number, since: attempt.since, until, topic });
                 return Ok(());
             }
             Ok(Answer::Wait { .. }) => {

@@ -59,6 +59,11 @@ impl Earlier {
         self.pool.stop().await;
     }
 
+    /// The key, to look for it in what is about to leave.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Whether its secret stands in these bytes.
     pub(super) fn is_in(&self, bytes: &[u8]) -> bool {
         self.identity.is_in(bytes)

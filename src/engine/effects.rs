@@ -10,6 +10,7 @@ use super::core::Core;
 use super::files;
 use super::metrics::Count;
 use super::v2::Letter;
+use super::works::Keeping;
 use crate::api::{Error, Reply};
 use crate::owner;
 use crate::proto::{CallId, EventId, PublicKey};
@@ -38,6 +39,8 @@ pub(super) enum Effect {
     Forget(PublicKey),
     /// Answer the offer of this call: to its session key, on its relays.
     Answer(CallId, PublicKey, Rumor, Vec<String>),
+    /// Check a file of a peer that is whole, and give it its name; elsewhere.
+    Keep(Keeping),
     /// Remove a file that nobody needs any more.
     Remove(PathBuf),
     Cursor(RelayId, Class, u64),
@@ -65,6 +68,7 @@ impl Core {
                 }
                 Effect::Forget(key) => self.sessions.forget(&key),
                 Effect::Answer(call, to, rumor, relays) => self.send_answer(&call, &to, &rumor, &relays),
+                Effect::Keep(keeping) => self.works.keep(keeping),
                 Effect::Remove(path) => {
                     if let Err(error) = files::remove(&path) {
                         tracing::warn!(path = %path.display(), %error, "a file is not removed");

@@ -16,7 +16,7 @@
 //! the database, and what relays had delivered is asked for again, since no cursor has moved.
 //!
 //! Rooms: `start` (opening a home), `keys` (its identity), `core` (the loop), `authority` (who may what), `effects` (what a committed batch lets out), `commands` with one file a topic (what users ask), `inbound`
-//! (what relays say), `outputs` (what the machines want), `asking` (questions on their way to the owner), `presence`, `rotation` (whose key changes), `strangers` (what of theirs waits, and who claims a name), `earlier` (the key that this agent had before), `code` (the file that runs), `files`, `views` (rows to replies), `v2` (calls of
+//! (what relays say), `outputs` (what the machines want), `asking` (questions on their way to the owner), `presence`, `rotation` (whose key changes), `strangers` (what of theirs waits, and who claims a name), `earlier` (the key that this agent had before), `code` (the file that runs), `files`, `works` (what is done to files beside this thread), `staging` (copies of ours), `folders`, `disk`, `views` (rows to replies), `v2` (calls of
 //! that dialect: signals, sessions, mailbox).
 
 mod asking;
@@ -27,9 +27,11 @@ mod clock;
 pub mod code;
 mod commands;
 mod core;
+mod disk;
 mod earlier;
 mod effects;
 mod files;
+mod folders;
 mod handle;
 mod inbound;
 pub mod keys;
@@ -38,6 +40,7 @@ mod outputs;
 mod presence;
 mod rotation;
 mod seen;
+mod staging;
 mod start;
 mod strangers;
 #[cfg(test)]
@@ -45,6 +48,7 @@ mod tests;
 mod v2;
 mod views;
 mod waiting;
+mod works;
 
 pub use crate::owner::runs_in_python;
 pub use handle::{Handle, Request, Submitted};

@@ -15,6 +15,7 @@ use super::handle::Handle;
 use super::keys;
 use super::seen::SeenEvents;
 use super::v2::Lines;
+use super::works::Works;
 use crate::api::{Error, ErrorKind};
 use crate::home::{Home, Settings, settings};
 use crate::owner::Channels;
@@ -112,6 +113,7 @@ impl Engine {
         };
         let pool = Pool::start(options).map_err(bad_relay)?;
         let (lines, mined) = Lines::new();
+        let (works, worked) = Works::new(&home);
         let limits = Limits {
             max_calls: settings.max_calls,
             ring_time: std::time::Duration::from_secs(settings.ring_time_s),
@@ -133,6 +135,7 @@ impl Engine {
             seen,
             owner,
             reports,
+            works,
         });
         core.apply_policies();
         core.need_webhook_secret();
@@ -143,6 +146,7 @@ impl Engine {
             earlier: earlier_inputs,
             owner: owner_inputs,
             mined,
+            worked,
             stop: stop_input,
         };
         let reloads = core.reloads.subscribe();

@@ -138,7 +138,7 @@ impl Core {
             let WaitingMail { message, peer, text, file, at, .. } = mail;
             let file = file.map(|(name, mime)| {
                 let bytes = files::decode(&text).unwrap_or_default();
-                let (size, sha256) = (bytes.len() as u64, files::sha256(&bytes));
+                let (size, sha256) = (bytes.len() as u64, files::sha256(&bytes).to_string());
                 api::File { name: safe_file_name(&name), size, mime, sha256, path: None }
             });
             api::Message {

@@ -4,12 +4,17 @@ use super::core::Core;
 use crate::api::{self, Event, KeyChanged, RelayNote, Time};
 use crate::proto::call;
 use crate::proto::v2::body::answer_to;
-use crate::proto::{Direction, EventKind, MessageKind, Millis, PublicKey, TicketState, fingerprint};
+use crate::proto::{
+    Direction, EventKind, MessageKind, MessageState, Millis, PublicKey, TicketState, fingerprint,
+};
 use crate::store::{self, JournalEntry, StoredCall, StoredContact, StoredMessage, StoredTicket};
 use crate::transport::npub;
 
 /// Without a limit, as far as SQLite counts.
 const ALL: usize = i64::MAX as usize;
+
+/// Why a file of ours does not move.
+const WAITS: &str = "the peer is away; it is sent when it is back in the call";
 
 impl Core {
     /// Who a key is to this home. `agent_id` and `name` are what it claims.
@@ -147,6 +152,9 @@ impl Core {
 
     pub(super) fn message_view(&self, stored: &StoredMessage) -> api::Message {
         let message = &stored.message;
+        let waits = message.kind == MessageKind::File
+            && message.state == MessageState::Queued
+            && message.call.is_some_and(|call| self.is_away(&call));
         api::Message {
             message: message.message,
             call: message.call,
@@ -158,7 +166,7 @@ impl Core {
             file: message.file.as_deref().and_then(|file| serde_json::from_str(file).ok()),
             at: Time(message.at),
             state: message.state,
-            reason: stored.reason.clone(),
+            reason: stored.reason.clone().or_else(|| waits.then(|| WAITS.to_owned())),
             answers: (message.kind == MessageKind::System).then(|| answer_to(&message.message)),
             traceparent: stored.traceparent.clone(),
         }

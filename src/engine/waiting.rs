@@ -10,6 +10,8 @@ use crate::proto::Millis;
 /// A command that was answered with "not yet".
 pub(super) struct Waiter {
     pub(super) request: Request,
+    /// What it is called as long as it is not answered.
+    pub(super) number: u64,
     pub(super) since: Instant,
     pub(super) until: Instant,
     pub(super) topic: Topic,
@@ -17,6 +19,7 @@ pub(super) struct Waiter {
 
 /// For how long a command has waited, and until when it would.
 pub(super) struct Waiting {
+    pub(super) number: u64,
     pub(super) since: Instant,
     pub(super) until: Instant,
 }
@@ -45,8 +48,8 @@ impl Core {
         }
         let mut due = due.into_iter();
         let asked = self.store.begin().and_then(|()| {
-            due.try_for_each(|Waiter { request, since, until, .. }| {
-                self.dispatch(request, Some(&Waiting { since, until }), now)
+            due.try_for_each(|Waiter { request, number, since, until, .. }| {
+                self.dispatch(request, Some(&Waiting { number, since, until }), now)
             })
         });
         if let Err(error) = &asked {

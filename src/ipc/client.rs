@@ -282,6 +282,8 @@ impl Patience {
                 // What is no duration is refused by the engine, at once.
                 Self::blocking(Duration::try_from_secs_f64(*timeout_s).unwrap_or_default())
             }
+            // Its copy is made, hashed and looked through before it is answered; a daemon that stands still is noticed.
+            Command::SendFile { .. } => Self { timeout: LONGEST_WAIT, watched: true },
             _ => Self::COMMAND,
         }
     }

@@ -64,8 +64,8 @@ impl Store {
 
     fn put_entry(&mut self, call: &CallId, outgoing: bool, entry: &Entry) -> Result<()> {
         let Entry { stream, seq, kind, id, body } = entry;
-        // A chunk of ours is read from the file's copy again.
-        let body = if outgoing && *kind == Kind::Chunk { &[][..] } else { body.as_slice() };
+        // The bytes of a chunk are in a file: of one of ours in its copy, of one of the peer's in its part.
+        let body = if *kind == Kind::Chunk { &[][..] } else { body.as_slice() };
         let replace =
             if outgoing { "DO UPDATE SET kind = ?5, id = ?6, body = ?7, hash = ?8" } else { "DO NOTHING" };
         let sql = format!(

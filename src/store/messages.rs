@@ -311,6 +311,14 @@ impl Store {
         self.query_one(&sql, (message, state, reason), |row| row.get(0))
     }
 
+    /// Why a message has failed.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn set_reason(&mut self, row: u64, why: &str) -> Result<()> {
+        self.execute("UPDATE messages SET reason = ?2 WHERE row = ?1", (row, why))
+    }
+
     /// Messages of ours in a call that the peer had when it had this one, and had not read: the peer's application
     /// takes them in order.
     ///

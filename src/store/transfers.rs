@@ -103,6 +103,24 @@ impl Store {
         Ok(self.query_all(&sql, [call], read)?.into_iter().flatten().collect())
     }
 
+    /// A file under way by its message; of two with the same name, ours.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn transfer_of(&self, message: &MessageId) -> Result<Option<StoredTransfer>> {
+        let sql = format!("SELECT {COLUMNS} FROM transfers WHERE message = ? ORDER BY outgoing DESC LIMIT 1");
+        Ok(self.query_one(&sql, [message], read)?.flatten())
+    }
+
+    /// Bytes of files of peers that were accepted and have not come.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn promised(&self) -> Result<u64> {
+        let sql = "SELECT coalesce(sum(max(size - done, 0)), 0) FROM transfers WHERE outgoing = 0";
+        Ok(self.query_one(sql, [], |row| row.get(0))?.unwrap_or_default())
+    }
+
     /// A file is through, or is not to come.
     ///
     /// # Errors

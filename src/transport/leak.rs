@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use memchr::memmem;
 use nostr_sdk::nips::nip19::ToBech32;
 
 use super::identity::Identity;
@@ -42,7 +43,35 @@ impl Drop for Spelled {
     }
 }
 
+/// Looks for a secret key in something that comes in pieces, however they are cut.
+pub struct LeakSearch {
+    identity: Identity,
+    /// The end of what has come, and then the next piece.
+    window: Vec<u8>,
+}
+
+impl LeakSearch {
+    /// Whether the key stands in what has come so far. Takes pieces of any size, and keeps a few kilobytes.
+    pub fn feed(&mut self, piece: &[u8]) -> bool {
+        let overlap = self.window.len().min(OVERLAP);
+        self.window.drain(..self.window.len() - overlap);
+        self.window.extend_from_slice(piece);
+        self.identity.is_in(&self.window)
+    }
+}
+
+impl Drop for LeakSearch {
+    fn drop(&mut self) {
+        wipe(&mut self.window);
+    }
+}
+
 impl Identity {
+    /// A search for the secret key in something that is too large to be held as a whole.
+    pub fn search(&self) -> LeakSearch {
+        LeakSearch { identity: self.clone(), window: Vec::new() }
+    }
+
     /// Whether bytes hold the secret key in one of its spellings. A key under a password (NIP-49) counts too: nobody can
     /// tell whose it is.
     pub fn is_in(&self, bytes: &[u8]) -> bool {
@@ -69,7 +98,7 @@ impl Spelled {
         }
         words.extend(words.clone().iter().map(|word| word.chars().rev().collect()));
         words.push(raw.iter().rev().map(|byte| format!("{byte:02x}")).collect());
-        let mut words: Vec<Vec<u8>> = words.iter().map(|word| squeezed(word.as_bytes())).collect();
+        let mut words: Vec<Vec<u8>> = words.iter().map(|word| core(squeezed(word.as_bytes()))).collect();
         words.sort();
         words.dedup();
         let mut begins = vec![false; 1 << 16];
@@ -121,6 +150,18 @@ fn squeezed(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A word without what its surroundings may have taken from it: an `x` at its front after a `0`, a `0` at its end before
+/// an `x`.
+fn core(mut word: Vec<u8>) -> Vec<u8> {
+    if word.last() == Some(&b'0') {
+        word.pop();
+    }
+    if word.first() == Some(&b'x') {
+        word.remove(0);
+    }
+    word
+}
+
 /// The decimal numbers of a text, with one blank between them.
 fn numbers(bytes: &[u8]) -> Vec<u8> {
     let mut out = vec![b' '];
@@ -166,7 +207,7 @@ fn base58(bytes: &[u8]) -> String {
 }
 
 fn holds(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).any(|window| window == part)
+    memmem::find(bytes, part).is_some()
 }
 
 #[cfg(test)]
@@ -237,7 +278,7 @@ mod tests {
             assert_eq!(identity.is_in(&text), name == "encrypted", "{name}");
         }
         assert!(!identity.is_in(identity.public_key().to_string().as_bytes()));
-        assert!(!identity.is_in(&identity.secret_hex().expose().as_bytes()[..63]));
+        assert!(!identity.is_in(&identity.secret_hex().expose().as_bytes()[..62]));
         for text in ["", "x", "0x", "\\x", "a key has 64 digits"] {
             assert!(!identity.is_in(text.as_bytes()));
         }
@@ -249,6 +290,28 @@ mod tests {
         assert!(identity.is_in(base58(&identity.keys().secret_key().to_secret_bytes()).as_bytes()));
         assert!(!identity.is_in(b"4 words, of which none is 3"));
         assert!(!identity.is_in(b""));
+    }
+
+    #[test]
+    fn what_stands_around_a_key_takes_nothing_of_it() {
+        let hex = format!("{}0", "1".repeat(63));
+        let identity = Identity::from_secret_hex(&hex).unwrap();
+        assert!(identity.is_in(format!("{hex} xyz").as_bytes()));
+        let backwards: String = hex.chars().rev().collect();
+        assert!(identity.is_in(format!("0 {backwards}x").as_bytes()));
+    }
+
+    #[test]
+    fn a_key_that_is_cut_anywhere_is_found_in_the_pieces() {
+        let identity = Identity::generate();
+        let hex = identity.secret_hex().expose().to_owned();
+        let text = format!("{}{hex}{}", "-".repeat(300), "-".repeat(300)).into_bytes();
+        for size in [1, 63, 64, 100, 333, text.len()] {
+            let mut search = identity.search();
+            assert!(text.chunks(size).any(|piece| search.feed(piece)), "in pieces of {size}");
+        }
+        let mut search = identity.search();
+        assert!(!text[..362].chunks(50).any(|piece| search.feed(piece)));
     }
 
     #[test]

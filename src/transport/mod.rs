@@ -49,6 +49,7 @@ pub use clock::Clock;
 pub use identity::{Identity, KeyError, npub, parse_key};
 pub use inbound::{Inbound, InboxList, Outcome, Published, Whereabouts};
 pub use ingest::Seen;
+pub use leak::LeakSearch;
 pub use link::Counters;
 pub use pool::{Options, Pool};
 pub use signed::{MAX_EVENT, SealError, Signed};

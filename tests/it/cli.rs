@@ -36,7 +36,7 @@ fn in_a_call(command: &Command) -> Answer {
         }
         Command::AwaitCall { .. } => CallReply { call: call(), already: false, timeout: true }.into(),
         Command::Send { text, .. } => sent(text).into(),
-        Command::SendFile { .. } => file().into(),
+        Command::SendFile { .. } | Command::CancelFile { .. } => file().into(),
         Command::AwaitMessage { .. } => MessageReply { message: sent("late"), timeout: true }.into(),
         Command::Escalate { .. } | Command::AwaitTicket { .. } | Command::OwnerTest {} => {
             TicketReply { ticket: ticket(), timeout: false }.into()
@@ -184,6 +184,7 @@ verbs! {
     answer_accepts: "answer" "accept";
     answer_rejects_with_a_reason: "answer" "reject" "I'm busy right now";
     send_says_something: "send" "Hello, I have a question";
+    sendfile_cancels: "sendfile" "--cancel" "00112233445566778899aabbccddeeff";
     sendfile_sends_bytes: "sendfile" "report.json" "eyJkYXRhIjogdHJ1ZX0=";
     escalate_asks_the_owner: "escalate" "May I?" "--options" "yes,no";
     end_prints_the_transcript: "end";

@@ -32,7 +32,8 @@ const ROOMS: [(&str, &[&str]); 17] = [
 ];
 
 /// An external crate, and the only rooms that may use it.
-const CRATES: [(&str, &[&str]); 18] = [
+const CRATES: [(&str, &[&str]); 19] = [
+    ("tar", &["engine"]),
     ("rusqlite", &["store"]),
     ("nostr_sdk", &["transport", "relay"]),
     ("nostr_relay_builder", &["relay"]),

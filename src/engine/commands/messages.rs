@@ -1,24 +1,32 @@
 //! Saying things and sending files.
 
+use std::path::Path;
+use std::time::Duration;
+
 use super::super::clock::fresh;
 use super::super::core::{Answer, Attempt, Core, Fault, Topic};
 use super::super::effects::Effect;
 use super::super::files;
+use super::super::folders;
 use super::super::metrics::Count;
-use super::super::v2::{Dialect, FILE_LIMIT as FILE_LIMIT_V2, nowhere};
+use super::super::staging::Origin;
+use super::super::v2::{Dialect, nowhere};
 use super::calls::{refusal, relays_unreachable};
 use super::{deadline, is_over};
 use crate::api::{self, Error, ErrorKind, MessageReply, Messages};
 use crate::proto::call::{Call, Content, Refused};
 use crate::proto::legacy::FILE_LIMIT;
 use crate::proto::{
-    CallId, CallState, MessageId, MessageKind, MessageState, Millis, Protocol, PublicKey, Sender,
+    CallId, CallState, Hex, MessageId, MessageKind, MessageState, Millis, Protocol, PublicKey, Sender,
     TraceParent, safe_file_name, v2,
 };
 use crate::store::{self, NewMessage, StoredMessage};
 
 /// Most messages that one command reads.
 const LIST_LIMIT: usize = 10_000;
+
+/// How long a file may take to be copied: a day is more than any disk needs.
+const COPIED_WITHIN: Duration = Duration::from_secs(24 * 3_600);
 
 /// Where the bytes of a file come from.
 pub(super) struct Source<'a> {
@@ -110,56 +118,72 @@ impl Core {
         source: &Source<'_>,
         mime: Option<&str>,
         call: Option<&CallId>,
-        now: Millis,
+        attempt: Attempt,
     ) -> Result<Answer, Fault> {
-        let call = self.connected(call)?;
-        let limit = match call.protocol {
-            Protocol::V2 => FILE_LIMIT_V2,
-            Protocol::Legacy => FILE_LIMIT,
-        };
-        let (bytes, path) = match (source.content, source.path) {
-            (Some(content), None) => {
-                let bytes = files::decode(content).map_err(|error| {
-                    Error::new(
-                        ErrorKind::InvalidBase64,
-                        format!("the content is not base64: {error}"),
-                        "encode it (base64 -w0 FILE), or give the file itself: --path FILE",
-                    )
-                })?;
-                if bytes.len() > limit {
-                    return Err(files::too_large(bytes.len() as u64, limit).into());
-                }
-                (bytes, None)
-            }
-            (None, Some(path)) => {
-                let (path, bytes) = files::load(&self.home, path, limit)?;
-                (bytes, Some(path))
-            }
+        let origin = match (source.content, source.path) {
+            (Some(content), None) => Origin::Content(content),
+            (None, Some(path)) => Origin::Path(path),
             _ => {
                 let hint = "p2p-comm sendfile NAME BASE64 [MIME], or p2p-comm sendfile --path FILE";
                 return Err(Error::new(ErrorKind::Usage, "give either the content or a path", hint).into());
             }
         };
-        self.check_secret(&bytes)?;
-        let of_path = path.as_ref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
-        let name = safe_file_name(source.name.or(of_path.as_deref()).unwrap_or_default());
-        let mime = mime.filter(|mime| !mime.is_empty()).unwrap_or_else(|| files::mime_of(&name)).to_owned();
-        let file = api::File {
-            name: name.clone(),
-            size: bytes.len() as u64,
-            mime: mime.clone(),
-            sha256: files::sha256(&bytes),
-            path: path.map(|path| path.to_string_lossy().into_owned()),
-        };
-        if call.protocol == Protocol::V2 {
-            let id = fresh();
-            self.send_in_talk(&call, id, &file, &bytes, now)?;
-            let (sender, kind) = (Sender::Me, MessageKind::File);
-            let said = Utterance { sender, call: &call, id, kind, text: &name, file: Some(&file) };
-            return self.said(&said, now);
+        let begun = self.works.staging.call(attempt.number);
+        let call = self.connected(begun.as_ref().or(call))?;
+        if call.protocol == Protocol::Legacy {
+            return self.send_small_file(source, origin, mime, &call, attempt.now);
         }
+        let not_yet = Answer::Wait { until: attempt.since + COPIED_WITHIN, topic: Topic::Files };
+        if begun.is_none() {
+            self.check_waiting_files(&call.id)?;
+            self.begin_staging(attempt.number, call.id, fresh(), origin);
+            return Ok(not_yet);
+        }
+        let Some((id, copied)) = self.take_staged(attempt.number)? else {
+            return match attempt.last {
+                true => Err(Error::internal("the file could not be copied within a day").into()),
+                false => Ok(not_yet),
+            };
+        };
+        let mime = if copied.folder { Some(folders::MIME) } else { mime };
+        let file = described(source, mime, copied.path.as_deref(), copied.size, copied.sha256);
+        if let Err(fault) = self.send_in_talk(&call, id, &file, copied.sha256, attempt.now) {
+            self.effects.push(Effect::Remove(files::spool(&self.home, &call.id, &id)));
+            return Err(fault);
+        }
+        let (sender, kind) = (Sender::Me, MessageKind::File);
+        let said = Utterance { sender, call: &call, id, kind, text: &file.name, file: Some(&file) };
+        self.said(&said, attempt.now)
+    }
+
+    /// Sends a file to a deployed agent: as a whole, in one event.
+    fn send_small_file(
+        &mut self,
+        source: &Source<'_>,
+        origin: Origin<'_>,
+        mime: Option<&str>,
+        call: &Call,
+        now: Millis,
+    ) -> Result<Answer, Fault> {
+        let (path, bytes) = match origin {
+            Origin::Path(path) => {
+                let (path, bytes) = files::load(&self.home, path, FILE_LIMIT)?;
+                (Some(path), bytes)
+            }
+            Origin::Content(content) => {
+                let bytes = files::decode(content).map_err(|error| files::no_base64(&error))?;
+                if bytes.len() > FILE_LIMIT {
+                    return Err(files::too_large(bytes.len() as u64, FILE_LIMIT).into());
+                }
+                (None, bytes)
+            }
+        };
+        self.check_secret(&bytes)?;
+        let sha256 = files::sha256(&bytes);
+        let file = described(source, mime, path.as_deref(), bytes.len() as u64, sha256);
+        let (name, mime) = (file.name.clone(), file.mime.clone());
         let content = Content::File { name: name.clone(), mime, bytes: files::encode(&bytes) };
-        self.say(&call, fresh(), content, &name, Some(&file), now)
+        self.say(call, fresh(), content, &name, Some(&file), now)
     }
 
     /// Says something in a call, and tells how it stands: queued, which is committed before anybody hears of it.
@@ -316,9 +340,21 @@ impl Core {
     pub(super) fn check_secret(&self, bytes: &[u8]) -> Result<(), Fault> {
         let earlier = self.earlier.as_ref().is_some_and(|earlier| earlier.is_in(bytes));
         match earlier || self.identity.is_in(bytes) {
-            true => Err(files::not_sendable("this holds the agent's own secret key").into()),
+            true => Err(files::holds_key().into()),
             false => Ok(()),
         }
+    }
+
+    /// Cancels a file under way, whoever sends it.
+    pub(super) fn cancel_file(&mut self, message: &MessageId, now: Millis) -> Result<Answer, Fault> {
+        let Some(transfer) = self.store.transfer_of(message)? else {
+            let message = format!("there is no file {message} under way");
+            let hint = "what has arrived, or has failed, cannot be cancelled; see: p2p-comm messages";
+            return Err(Error::new(ErrorKind::InvalidValue, message, hint).into());
+        };
+        let stored = self.cancel_transfer(&transfer, now)?;
+        let stored = stored.ok_or_else(|| Error::internal("a cancelled file without a message"))?;
+        Ok(Answer::Now(self.message_view(&stored).into()))
     }
 
     pub(in super::super) fn await_message(
@@ -359,6 +395,21 @@ impl Core {
         let messages = self.message_views(&self.store.messages(call, unread, limit.min(LIST_LIMIT))?);
         Ok(Messages { cursor: self.store.last_cursor()?, messages }.into())
     }
+}
+
+/// A file of ours as its message tells it.
+fn described(
+    source: &Source<'_>,
+    mime: Option<&str>,
+    path: Option<&Path>,
+    size: u64,
+    sha256: Hex<32>,
+) -> api::File {
+    let of_path = path.and_then(Path::file_name).map(|name| name.to_string_lossy());
+    let name = safe_file_name(source.name.or(of_path.as_deref()).unwrap_or_default());
+    let mime = mime.filter(|mime| !mime.is_empty()).unwrap_or_else(|| files::mime_of(&name)).to_owned();
+    let path = path.map(|path| path.to_string_lossy().into_owned());
+    api::File { name, size, mime, sha256: sha256.to_string(), path }
 }
 
 /// What no peer of this dialect ever tells cannot be waited for; outside of calls nobody tells it.

@@ -45,8 +45,9 @@ impl Core {
                     content: content.as_deref(),
                     path: path.as_deref(),
                 };
-                self.send_file(&source, mime.as_deref(), call.as_ref(), attempt.now)
+                self.send_file(&source, mime.as_deref(), call.as_ref(), attempt)
             }
+            Command::CancelFile { message } => self.cancel_file(message, attempt.now),
             Command::AwaitMessage { message, state, timeout_s } => {
                 self.await_message(message, *state, *timeout_s, attempt)
             }

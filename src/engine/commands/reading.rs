@@ -301,6 +301,8 @@ impl Core {
         self.need_webhook_secret();
         self.settings.strangers = settings.strangers;
         self.settings.auto_accept = settings.auto_accept;
+        self.settings.file_limit_mib = settings.file_limit_mib;
+        self.settings.file_limit_others_mib = settings.file_limit_others_mib;
         self.apply_policies();
         self.announcer.soon();
         self.reloads.send_modify(|count| *count += 1);

@@ -2,37 +2,54 @@
 //!
 //! ```text
 //!   offered ──► accepted ──► first frame of its stream: part file and folder are opened, or the frame is as good as lost
-//!                               └─► chunks, synced before they are acknowledged ──► whole, hash right ──► named, shown
+//!                               └─► chunks, synced before they are acknowledged ──► all there ──► hash right ──► named, shown
+//!                                                                                          (elsewhere, see `works`)
 //! ```
+//!
+//! Chunk `n` has its place in the part file, so that chunks which come before their turn are written at once and are kept
+//! in the database by number only. The hash is followed as the file grows; after a restart it is not known any more, and
+//! the file is read once, at its end, beside the engine's thread.
 //!
 //! What a file needs of the system is taken before anything of it is: a daemon that is out of descriptors drops the
 //! frames of files, which their sender sends again, and goes on with everything else.
 
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
-use super::files::{FILE_LIMIT, is_told};
 use crate::engine::core::Core;
+use crate::engine::disk;
 use crate::engine::effects::Effect;
-use crate::engine::files::{self, Folder};
+use crate::engine::files::{self, NotKept};
+use crate::engine::folders;
 use crate::engine::outputs::event;
+use crate::engine::works::Keeping;
 use crate::proto::call::Call;
-use crate::proto::v2::body::{Content, FileOffer};
+use crate::proto::v2::batch::Entry;
+use crate::proto::v2::body::{CHUNK_LIMIT, Content, FileOffer};
 use crate::proto::v2::delivery::FILE_STREAMS;
+use crate::proto::v2::refusal::Refusal;
 use crate::proto::{
-    CallId, EventKind, Hex, MessageId, MessageKind, MessageState, Millis, Sender, safe_file_name,
+    CallId, EventKind, MessageId, MessageKind, MessageState, Millis, Sender, Tier, safe_file_name,
 };
 use crate::store::{self, NewEvent, NewMessage, StoredTransfer};
+
+/// How long a file may stand still while its call is up: what a relay with the smallest budget (two events in three
+/// minutes) lets through is more.
+const STILL_TIME: Duration = Duration::from_secs(900);
 
 /// A file of the peer that is being written.
 pub(super) struct Arrival {
     file: File,
-    /// Where it goes when it is whole.
-    folder: Folder,
-    hash: Sha256,
+    /// Of everything up to the file's `done`; none after a restart.
+    hash: Option<Sha256>,
+    /// Chunks that are written though it is not their turn.
+    ahead: BTreeSet<u64>,
     /// Written, and not yet on the disk for certain.
     unsynced: bool,
 }
@@ -52,17 +69,15 @@ impl Core {
             }
             return Ok(());
         }
-        let known = self.transfer(&call.id, false, &message)?.is_some();
-        let arriving = self.store.transfers(&call.id)?.iter().filter(|it| !it.outgoing).count();
+        let wanted = self.check_offer(call, &message, &offer)?;
         let Some(talk) = self.lines.talks.get_mut(&call.id) else { return Ok(()) };
-        let wanted = match offer.size {
-            _ if known => Err("it was offered before"),
-            size if size > FILE_LIMIT as u64 => Err("it is larger than this agent takes"),
-            _ if arriving >= FILE_STREAMS => Err("too many files at once"),
-            _ => talk.delivery.open_incoming(offer.stream).map_err(|_| "its stream cannot be opened"),
-        };
-        if let Err(why) = wanted {
-            _ = talk.delivery.say(message, &Content::FileCancel(why.to_owned()), None);
+        let wanted = wanted.and_then(|()| {
+            let no_stream = |_| Refusal::Other("its stream cannot be opened".to_owned());
+            talk.delivery.open_incoming(offer.stream).map_err(no_stream)
+        });
+        if let Err(refusal) = wanted {
+            tracing::info!(call = %call.id, %refusal, size = offer.size, "a file of the peer is not taken");
+            _ = talk.delivery.say(message, &Content::FileCancel(refusal.write()), None);
             return Ok(());
         }
         _ = talk.delivery.say(message, &Content::FileAccept, None);
@@ -79,21 +94,51 @@ impl Core {
             accepted: true,
         };
         self.store.save_transfer(&transfer)?;
-        self.tell_file(call, &transfer, EventKind::FileOffered, now)?;
-        if transfer.size == 0 { self.finish_arrival(call, &transfer, now) } else { Ok(()) }
+        self.lines.moved.insert((call.id, message), Instant::now());
+        self.tell_file(call, &transfer, EventKind::FileOffered, None, now)?;
+        if transfer.size == 0 {
+            self.lines.keeping.insert((call.id, message));
+            self.effects.push(Effect::Keep(Keeping { transfer, sha256: None }));
+        }
+        Ok(())
+    }
+
+    /// Whether a file is taken: by its size and whose it is, and by what the disk has room for beside all that was
+    /// promised already.
+    fn check_offer(
+        &self,
+        call: &Call,
+        message: &MessageId,
+        offer: &FileOffer,
+    ) -> Result<Result<(), Refusal>, store::Error> {
+        let coming = self.store.transfers(&call.id)?;
+        let mut coming = coming.iter().filter(|it| !it.outgoing);
+        if coming.any(|it| it.message == *message) {
+            return Ok(Err(Refusal::Other("it was offered before".to_owned())));
+        }
+        let limit = self.settings.file_limit(self.book.tier(&call.peer) >= Tier::Contact);
+        if offer.size > limit {
+            return Ok(Err(Refusal::TooLarge(limit)));
+        }
+        if coming.count() >= FILE_STREAMS {
+            return Ok(Err(Refusal::TooMany));
+        }
+        let part = files::part(&self.home, &call.id, message);
+        let room = disk::room(&part).map_err(|error| store::Error::of_disk(&part, error))?;
+        // A folder is there twice for a moment: as it came, and unpacked.
+        let size = if offer.mime == folders::MIME { offer.size.saturating_mul(2) } else { offer.size };
+        let needed = size.saturating_add(self.store.promised()?);
+        Ok(if needed > room { Err(Refusal::NoSpace) } else { Ok(()) })
     }
 
     /// Makes a place for what comes on a stream. `false` if the system does not let us, which may pass.
     pub(super) fn admit_file(&mut self, id: &CallId, stream: u32) -> Result<bool, store::Error> {
         let coming = self.store.transfers(id)?.into_iter().find(|it| !it.outgoing && it.stream == stream);
-        if let Some(transfer) = coming {
-            match self.arrival(&transfer) {
-                Ok(arrival) => _ = self.lines.arrivals.insert((*id, transfer.message), arrival),
-                Err(error) => {
-                    tracing::debug!(call = %id, %error, "a file of the peer waits");
-                    return Ok(false);
-                }
-            }
+        if let Some(transfer) = coming
+            && let Err(error) = self.arrival(&transfer)
+        {
+            tracing::debug!(call = %id, %error, "a file of the peer waits");
+            return Ok(false);
         }
         if let Some(talk) = self.lines.talks.get_mut(id) {
             talk.delivery.admit(stream);
@@ -101,21 +146,56 @@ impl Core {
         Ok(true)
     }
 
-    /// The file that is being written, taken out of the list of them.
-    fn arrival(&mut self, transfer: &StoredTransfer) -> Result<Arrival, store::Error> {
-        if let Some(arrival) = self.lines.arrivals.remove(&(transfer.call, transfer.message)) {
-            return Ok(arrival);
+    /// The file that is being written.
+    fn arrival(&mut self, transfer: &StoredTransfer) -> Result<&mut Arrival, store::Error> {
+        let key = (transfer.call, transfer.message);
+        if !self.lines.arrivals.contains_key(&key) {
+            let part = files::part(&self.home, &transfer.call, &transfer.message);
+            let opened = Arrival::open(&part, transfer);
+            let arrival = opened.map_err(|error| store::Error::of_disk(&part, error))?;
+            self.lines.arrivals.insert(key, arrival);
         }
-        let part = files::part(&self.home, &transfer.call, &transfer.message);
-        let opened = Folder::of_call(&self.home, Some(&transfer.call))
-            .and_then(|folder| Arrival::open(&part, folder, transfer.done));
-        opened.map_err(|error| store::Error::of_disk(&part, error))
+        self.lines.arrivals.get_mut(&key).ok_or_else(|| store::Error::Io {
+            path: self.home.state(),
+            why: "a file that was opened is not there".to_owned(),
+        })
     }
 
+    /// A chunk has come before its turn: it is written, and its number remembered by the delivery machine.
+    pub(super) fn handle_chunk_ahead(&mut self, id: &CallId, entry: &Entry) -> Result<(), store::Error> {
+        let transfers = self.store.transfers(id)?;
+        let Some(transfer) = transfers.into_iter().find(|it| !it.outgoing && it.stream == entry.stream)
+        else {
+            return Ok(());
+        };
+        // One that does not fit is refused when its turn comes.
+        if place_of(&transfer, entry.seq) == Some(entry.body.len() as u64) {
+            self.write_chunk(&transfer, entry.seq, &entry.body)?.ahead.insert(entry.seq);
+        }
+        Ok(())
+    }
+
+    /// A disk that is full loses the batch: nothing of it is acknowledged, and the peer sends it again.
+    fn write_chunk(
+        &mut self,
+        transfer: &StoredTransfer,
+        seq: u64,
+        bytes: &[u8],
+    ) -> Result<&mut Arrival, store::Error> {
+        let part = files::part(&self.home, &transfer.call, &transfer.message);
+        let arrival = self.arrival(transfer)?;
+        let written = arrival.file.write_all_at(bytes, (seq - 1) * CHUNK_LIMIT as u64);
+        arrival.unsynced = true;
+        written.map_err(|error| store::Error::of_disk(&part, error))?;
+        Ok(arrival)
+    }
+
+    /// The next chunk of a file.
     pub(super) fn handle_chunk(
         &mut self,
         call: &Call,
         stream: u32,
+        seq: u64,
         bytes: &[u8],
         now: Millis,
     ) -> Result<(), store::Error> {
@@ -123,59 +203,125 @@ impl Core {
         let Some(mut transfer) = transfers.into_iter().find(|it| !it.outgoing && it.stream == stream) else {
             return Ok(());
         };
-        if transfer.done + bytes.len() as u64 > transfer.size {
-            return self.refuse_arrival(call, &transfer, "it is longer than it was said to be", now);
+        if place_of(&transfer, seq) != Some(bytes.len() as u64) {
+            return self.refuse_arrival(call, &transfer, &Refusal::Altered, now);
         }
-        // A disk that is full loses the batch: nothing of it is acknowledged, and the peer sends it again.
-        let part = files::part(&self.home, &call.id, &transfer.message);
-        let mut arrival = self.arrival(&transfer)?;
-        arrival.write(bytes).map_err(|error| store::Error::of_disk(&part, error))?;
-        self.lines.arrivals.insert((call.id, transfer.message), arrival);
-        let before = transfer.done;
+        let arrival = self.arrival(&transfer)?;
+        if !arrival.ahead.remove(&seq) {
+            self.write_chunk(&transfer, seq, bytes)?;
+        }
+        let arrival = self.arrival(&transfer)?;
+        arrival.hash.iter_mut().for_each(|hash| hash.update(bytes));
         transfer.done += bytes.len() as u64;
         self.store.save_transfer(&transfer)?;
-        if is_told(before, transfer.done) {
-            self.tell_file(call, &transfer, EventKind::FileProgress, now)?;
-        }
-        if transfer.done == transfer.size { self.finish_arrival(call, &transfer, now) } else { Ok(()) }
-    }
-
-    /// All bytes are there: right, the file gets its name and is shown.
-    fn finish_arrival(
-        &mut self,
-        call: &Call,
-        transfer: &StoredTransfer,
-        now: Millis,
-    ) -> Result<(), store::Error> {
-        let part = files::part(&self.home, &call.id, &transfer.message);
-        let broken = |error| store::Error::of_disk(&part, error);
-        let arrival = self.arrival(transfer)?;
-        if Hex(arrival.hash.finalize().into()) != transfer.sha256 {
-            return self.refuse_arrival(call, transfer, "its bytes are not those that were announced", now);
-        }
-        arrival.file.sync_data().map_err(broken)?;
-        let file = files::adopt(&arrival.folder, transfer, &part).map_err(broken)?;
-        self.effects.push(Effect::Remove(part));
-        self.store.drop_transfer(&call.id, false, &transfer.message)?;
-        self.show_file(call, transfer, Some(&file), MessageState::Received, now)?;
-        if let Some(talk) = self.lines.talks.get_mut(&call.id) {
-            talk.delivery.close_incoming(transfer.stream);
-            _ = talk.delivery.say(transfer.message, &Content::FileDone, None);
+        self.lines.moved.insert((call.id, transfer.message), Instant::now());
+        self.tell_progress(&transfer, transfer.done, now)?;
+        if transfer.done == transfer.size {
+            let key = (call.id, transfer.message);
+            let hash = self.lines.arrivals.get_mut(&key).and_then(|arrival| arrival.hash.take());
+            let sha256 = hash.map(|hash| hash.finalize().into());
+            self.lines.keeping.insert(key);
+            self.effects.push(Effect::Keep(Keeping { transfer, sha256 }));
         }
         Ok(())
     }
 
-    fn refuse_arrival(
+    /// After a start, or a batch that was lost: files that are whole and have no name yet are checked again.
+    pub(super) fn take_up_arrivals(&mut self, id: &CallId) -> Result<(), store::Error> {
+        for transfer in self.store.transfers(id)?.into_iter().filter(|it| !it.outgoing) {
+            self.lines.moved.entry((*id, transfer.message)).or_insert_with(Instant::now);
+            let whole = transfer.done == transfer.size;
+            if whole && self.lines.keeping.insert((*id, transfer.message)) {
+                self.effects.push(Effect::Keep(Keeping { transfer, sha256: None }));
+            }
+        }
+        Ok(())
+    }
+
+    /// A file of the peer was checked: right, it has its name and is shown.
+    pub(in crate::engine) fn handle_kept(
+        &mut self,
+        transfer: &StoredTransfer,
+        kept: Result<crate::api::File, NotKept>,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        self.lines.keeping.remove(&(transfer.call, transfer.message));
+        let Some(call) = self.restore_call(&transfer.call)? else { return Ok(()) };
+        if self.transfer(&call.id, false, &transfer.message)?.is_none() {
+            tracing::debug!(call = %call.id, "a file was checked that is not wanted any more");
+            return Ok(());
+        }
+        let file = match kept {
+            Ok(file) => file,
+            Err(NotKept::Altered) => {
+                self.refuse_arrival(&call, transfer, &Refusal::Altered, now)?;
+                return self.drain_talk(&call.id, now);
+            }
+            Err(NotKept::Unsafe(why)) => {
+                tracing::info!(call = %call.id, why, "a folder of the peer is not unpacked");
+                self.refuse_arrival(&call, transfer, &Refusal::Unsafe, now)?;
+                return self.drain_talk(&call.id, now);
+            }
+            Err(NotKept::Over) => return Ok(()),
+            Err(NotKept::Disk(why)) => {
+                tracing::warn!(call = %call.id, why, "a file of the peer cannot be kept");
+                self.refuse_arrival(&call, transfer, &Refusal::Other("it cannot be kept".to_owned()), now)?;
+                return self.drain_talk(&call.id, now);
+            }
+        };
+        self.drop_arrival(transfer)?;
+        self.show_file(&call, transfer, Some(&file), MessageState::Received, None, now)?;
+        if let Some(talk) = self.lines.talks.get_mut(&call.id) {
+            talk.delivery.close_incoming(transfer.stream);
+            _ = talk.delivery.say(transfer.message, &Content::FileDone, None);
+        }
+        self.drain_talk(&call.id, now)
+    }
+
+    /// A peer that has offered a file and sends nothing of it keeps neither a place nor a part of the disk for ever.
+    pub(in crate::engine) fn fail_stalled_arrivals(&mut self, now: Millis) -> Result<(), store::Error> {
+        let instant = Instant::now();
+        let still: Vec<(CallId, MessageId)> = self
+            .lines
+            .moved
+            .iter()
+            .filter(|(key, at)| instant >= **at + STILL_TIME && !self.lines.keeping.contains(key))
+            .map(|(key, _)| *key)
+            .collect();
+        for (id, message) in still {
+            self.lines.moved.remove(&(id, message));
+            if let Some(transfer) = self.transfer(&id, false, &message)?
+                && let Some(call) = self.restore_call(&id)?
+            {
+                self.refuse_arrival(&call, &transfer, &Refusal::Stalled, now)?;
+                self.drain_talk(&id, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing of it is needed any more but what has its name.
+    fn drop_arrival(&mut self, transfer: &StoredTransfer) -> Result<(), store::Error> {
+        let key = (transfer.call, transfer.message);
+        self.lines.arrivals.remove(&key);
+        self.lines.moved.remove(&key);
+        self.lines.paces.forget(transfer);
+        self.effects.push(Effect::Remove(files::part(&self.home, &transfer.call, &transfer.message)));
+        self.store.drop_transfer(&transfer.call, false, &transfer.message)
+    }
+
+    /// Tells the peer that a file of it is not taken any more.
+    pub(super) fn refuse_arrival(
         &mut self,
         call: &Call,
         transfer: &StoredTransfer,
-        why: &str,
+        refusal: &Refusal,
         now: Millis,
     ) -> Result<(), store::Error> {
         if let Some(talk) = self.lines.talks.get_mut(&call.id) {
-            _ = talk.delivery.say(transfer.message, &Content::FileCancel(why.to_owned()), None);
+            _ = talk.delivery.say(transfer.message, &Content::FileCancel(refusal.write()), None);
         }
-        self.fail_arrival(call, transfer, why, now)
+        self.fail_arrival(call, transfer, &refusal.to_string(), now)
     }
 
     pub(super) fn fail_arrival(
@@ -186,13 +332,11 @@ impl Core {
         now: Millis,
     ) -> Result<(), store::Error> {
         tracing::info!(call = %call.id, why, "a file of the peer does not come");
-        self.lines.arrivals.remove(&(call.id, transfer.message));
         if let Some(talk) = self.lines.talks.get_mut(&call.id) {
             talk.delivery.close_incoming(transfer.stream);
         }
-        self.store.drop_transfer(&call.id, false, &transfer.message)?;
-        self.effects.push(Effect::Remove(files::part(&self.home, &call.id, &transfer.message)));
-        self.show_file(call, transfer, None, MessageState::Failed, now)
+        self.drop_arrival(transfer)?;
+        self.show_file(call, transfer, None, MessageState::Failed, Some(why), now)
     }
 
     fn show_file(
@@ -201,6 +345,7 @@ impl Core {
         transfer: &StoredTransfer,
         file: Option<&crate::api::File>,
         state: MessageState,
+        why: Option<&str>,
         now: Millis,
     ) -> Result<(), store::Error> {
         let message = NewMessage {
@@ -216,6 +361,9 @@ impl Core {
             seq: None,
         };
         if let Some(row) = self.store.add_message(&message)? {
+            if let Some(why) = why {
+                self.store.set_reason(row, why)?;
+            }
             let kind = match state {
                 MessageState::Failed => EventKind::FileFailed,
                 _ => EventKind::FileReceived,
@@ -239,21 +387,18 @@ impl Core {
     }
 }
 
-impl Arrival {
-    /// Goes on after so many bytes, which are read again for the hash. What a crash left behind them is cut off.
-    fn open(path: &Path, folder: Folder, done: u64) -> std::io::Result<Self> {
-        let mut file = files::open_part(path)?;
-        file.set_len(done)?;
-        let mut hash = Sha256::new();
-        std::io::copy(&mut (&mut file).take(done), &mut hash)?;
-        file.seek(SeekFrom::Start(done))?;
-        Ok(Self { file, folder, hash, unsynced: false })
-    }
+/// How many bytes the chunk of this number has to have; none, if the file has no such chunk.
+fn place_of(transfer: &StoredTransfer, seq: u64) -> Option<u64> {
+    let from = seq.checked_sub(1)?.checked_mul(CHUNK_LIMIT as u64)?;
+    Some(transfer.size.checked_sub(from)?.min(CHUNK_LIMIT as u64)).filter(|length| *length > 0)
+}
 
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.hash.update(bytes);
-        self.unsynced = true;
-        Ok(())
+impl Arrival {
+    /// Goes on where the file stands. Its place on the disk has its size from the beginning, as a hole.
+    fn open(path: &Path, transfer: &StoredTransfer) -> std::io::Result<Self> {
+        let file = files::open_part(path)?;
+        file.set_len(transfer.size)?;
+        let hash = (transfer.done == 0).then(Sha256::new);
+        Ok(Self { file, hash, ahead: BTreeSet::new(), unsynced: false })
     }
 }

@@ -11,43 +11,52 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::talks::{Talk, refusal};
+use crate::api::Error;
 use crate::engine::core::{Core, Fault};
 use crate::engine::effects::Effect;
 use crate::engine::files;
 use crate::engine::outputs::event;
 use crate::proto::call::Call;
-use crate::proto::v2::batch::Kind;
+use crate::proto::v2::batch::{Entry, Kind};
 use crate::proto::v2::body::{CHUNK_LIMIT, Content, FileOffer};
-use crate::proto::v2::delivery::Saved;
+use crate::proto::v2::delivery::{Refused, Saved};
+use crate::proto::v2::refusal::Refusal;
 use crate::proto::{CallId, EventKind, Hex, MessageId, MessageKind, MessageState, Millis, Sender};
-use crate::store::{self, NewEvent, StoredTransfer};
+use crate::store::{self, NewEvent, StoredMessage, StoredTransfer};
 
-/// Most bytes of a file. It is copied and hashed while the agent waits: some hundred milliseconds at this size.
-pub(in crate::engine) const FILE_LIMIT: usize = 16 << 20;
-/// How often a file that moves is told of: a row in the journal each.
-const PROGRESS_STEP: u64 = 1 << 20;
 /// Most files of ours that wait in a call.
 const WAITING_LIMIT: usize = 64;
 
 impl Core {
-    /// Takes a file of ours: its copy is on the disk before this returns, and its bytes leave as the peer takes them.
+    /// Whether one more file may wait in a call.
+    pub(in crate::engine) fn check_waiting_files(&self, call: &CallId) -> Result<(), Fault> {
+        let waiting = self.store.transfers(call)?.iter().filter(|it| it.outgoing).count();
+        match waiting + self.works.staging.count(call) < WAITING_LIMIT {
+            true => Ok(()),
+            false => Err(refusal(&Refused::TooManyFiles).into()),
+        }
+    }
+
+    /// Takes a file of ours, whose copy is on the disk: its bytes leave as the peer takes them.
     pub(in crate::engine) fn send_in_talk(
         &mut self,
         call: &Call,
         message: MessageId,
         file: &crate::api::File,
-        bytes: &[u8],
+        sha256: Hex<32>,
         now: Millis,
     ) -> Result<(), Fault> {
-        let waiting = self.store.transfers(&call.id)?.iter().filter(|it| it.outgoing).count();
-        if waiting >= WAITING_LIMIT {
-            return Err(refusal(&crate::proto::v2::delivery::Refused::TooManyFiles).into());
+        self.open_talk(&call.id)?;
+        let Some(talk) = self.lines.talks.get_mut(&call.id) else {
+            return Err(Error::internal("a call without a conversation").into());
+        };
+        if talk.ending.is_some() || talk.delivery.is_ending() {
+            return Err(refusal(&Refused::Ended).into());
         }
-        let path = files::spool(&self.home, &call.id, &message);
-        files::write_spool(&path, bytes).map_err(|error| store::Error::of_disk(&path, error))?;
+        talk.sending += 1;
         self.store.save_transfer(&StoredTransfer {
             call: call.id,
             outgoing: true,
@@ -56,14 +65,10 @@ impl Core {
             name: file.name.clone(),
             mime: file.mime.clone(),
             size: file.size,
-            sha256: Hex(Sha256::digest(bytes).into()),
+            sha256,
             done: 0,
             accepted: false,
         })?;
-        self.open_talk(&call.id)?;
-        if let Some(talk) = self.lines.talks.get_mut(&call.id) {
-            talk.sending += 1;
-        }
         Ok(self.drain_talk(&call.id, now)?)
     }
 
@@ -105,11 +110,10 @@ impl Core {
         let before = transfer.done;
         while transfer.done < transfer.size && talk.delivery.chunk_room(transfer.stream) > 0 {
             let Some(bytes) = read_piece(&path, transfer.done / CHUNK_LIMIT as u64, transfer.size) else {
-                let reason = "its copy cannot be read any more";
-                tracing::warn!(call = %id, path = %path.display(), reason, "a file is not sent");
-                let cancel = Content::FileCancel(reason.to_owned());
+                tracing::warn!(call = %id, path = %path.display(), "a file is not sent: its copy cannot be read");
+                let cancel = Content::FileCancel(Refusal::Gone.write());
                 _ = talk.delivery.say(transfer.message, &cancel, None);
-                return self.drop_outgoing(id, transfer, Some(reason), now);
+                return self.drop_outgoing(id, transfer, Some(&Refusal::Gone.to_string()), now);
             };
             let size = bytes.len() as u64;
             let chunk = Content::Chunk { stream: transfer.stream, bytes };
@@ -121,12 +125,9 @@ impl Core {
         if transfer.done > before {
             self.store.save_transfer(transfer)?;
         }
-        if is_told(before, transfer.done)
-            && let Some(call) = self.restore_call(id)?
-        {
-            self.tell_file(&call, transfer, EventKind::FileProgress, now)?;
-        }
-        Ok(())
+        // What waits in the stream is not there yet.
+        let waiting = self.lines.talks.get(id).map_or(0, |talk| talk.delivery.waiting_in(transfer.stream));
+        self.tell_progress(transfer, transfer.done.saturating_sub(waiting as u64), now)
     }
 
     /// A file of ours is through, or is not to arrive.
@@ -142,6 +143,7 @@ impl Core {
             talk.delivery.close_outgoing(transfer.stream);
         }
         self.store.drop_transfer(id, true, &transfer.message)?;
+        self.lines.paces.forget(transfer);
         self.effects.push(Effect::Remove(files::spool(&self.home, id, &transfer.message)));
         match failed {
             Some(why) => self.give_up(id, Some(&transfer.message), why, now),
@@ -156,6 +158,30 @@ impl Core {
             talk.delivery.end(steady);
         }
         Ok(())
+    }
+
+    /// Somebody here does not want a file any more. Returns its message as it is then.
+    pub(in crate::engine) fn cancel_transfer(
+        &mut self,
+        transfer: &StoredTransfer,
+        now: Millis,
+    ) -> Result<Option<StoredMessage>, store::Error> {
+        let (id, message) = (transfer.call, &transfer.message);
+        let Some(call) = self.restore_call(&id)? else { return Ok(None) };
+        if transfer.outgoing {
+            // One that was not offered yet is not known to the peer.
+            if let Some(talk) = self.lines.talks.get_mut(&id).filter(|_| transfer.stream != 0) {
+                _ = talk.delivery.say(*message, &Content::FileCancel(Refusal::Cancelled.write()), None);
+            }
+            self.drop_outgoing(&id, transfer, Some(&Refusal::Cancelled.to_string()), now)?;
+        } else {
+            self.refuse_arrival(&call, transfer, &Refusal::Cancelled, now)?;
+        }
+        self.drain_talk(&id, now)?;
+        match transfer.outgoing {
+            true => self.store.my_message(message),
+            false => self.store.peer_message(&call.peer, message),
+        }
     }
 
     // ---- what the peer says of files ----
@@ -192,15 +218,34 @@ impl Core {
         now: Millis,
     ) -> Result<(), store::Error> {
         if let Some(transfer) = self.transfer(&call.id, true, message)? {
-            let why = format!("the peer did not take it: {reason}");
+            let why = format!("the peer did not take it: {}", Refusal::read(reason));
             return self.drop_outgoing(&call.id, &transfer, Some(&why), now);
         }
         match self.transfer(&call.id, false, message)? {
-            Some(transfer) => {
-                self.fail_arrival(call, &transfer, &format!("the peer took it back: {reason}"), now)
-            }
+            Some(transfer) => self.fail_arrival(
+                call,
+                &transfer,
+                &format!("the peer took it back: {}", Refusal::read(reason)),
+                now,
+            ),
             None => Ok(()),
         }
+    }
+
+    /// Tells how far a file has come, if it is time for that.
+    pub(super) fn tell_progress(
+        &mut self,
+        transfer: &StoredTransfer,
+        done: u64,
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        if let Some(rate) = self.lines.paces.moved(transfer, done, Instant::now())
+            && let Some(call) = self.restore_call(&transfer.call)?
+        {
+            let progress = crate::api::Progress::new(done, transfer.size, rate);
+            self.tell_file(&call, transfer, EventKind::FileProgress, Some(progress), now)?;
+        }
+        Ok(())
     }
 
     /// Tells of a file that is not whole yet: there is no row for it.
@@ -209,6 +254,7 @@ impl Core {
         call: &Call,
         transfer: &StoredTransfer,
         kind: EventKind,
+        progress: Option<crate::api::Progress>,
         now: Millis,
     ) -> Result<(), store::Error> {
         let file = crate::api::File {
@@ -237,8 +283,6 @@ impl Core {
             answers: None,
             traceparent: None,
         };
-        let progress = (kind == EventKind::FileProgress)
-            .then_some(crate::api::Progress { done: transfer.done, size: transfer.size });
         let detail = serde_json::to_string(&(message, progress)).ok();
         self.tell(NewEvent { detail, ..event(kind, Some(call.id), now) })
     }
@@ -266,32 +310,42 @@ impl Core {
 
     // ---- disk ----
 
-    /// What a delivery machine needs after a restart, with the bytes of the chunks that are to be sent again.
+    /// What a delivery machine needs after a restart, with the bytes of the chunks: of those that are to be sent again from
+    /// the copy, of those that came before their turn from the part file.
     pub(super) fn saved_delivery(&self, id: &CallId) -> Result<Saved, store::Error> {
         let mut saved = self.store.delivery(id)?;
         let transfers = self.store.transfers(id)?;
-        saved.unacked.retain_mut(|queued| {
-            let entry = &mut queued.entry;
-            if entry.kind != Kind::Chunk {
-                return true;
+        let read = |outgoing: bool, entry: &Entry| {
+            let of = |it: &&StoredTransfer| it.outgoing == outgoing && it.stream == entry.stream;
+            let transfer = transfers.iter().find(of)?;
+            let path = match outgoing {
+                true => files::spool(&self.home, id, &transfer.message),
+                false => files::part(&self.home, id, &transfer.message),
+            };
+            read_piece(&path, entry.seq.checked_sub(1)?, transfer.size)
+        };
+        let fill = |outgoing: bool, entry: &mut Entry| {
+            if entry.kind == Kind::Chunk && entry.body.is_empty() {
+                match read(outgoing, entry) {
+                    Some(bytes) => entry.body = bytes,
+                    None => {
+                        tracing::warn!(call = %id, message = %entry.id, outgoing, "a piece of a file is gone")
+                    }
+                }
             }
-            let transfer = transfers.iter().find(|it| it.outgoing && it.message == entry.id);
-            let bytes = transfer.and_then(|transfer| {
-                let path = files::spool(&self.home, id, &transfer.message);
-                read_piece(&path, entry.seq - 1, transfer.size)
-            });
-            match bytes {
-                Some(bytes) => entry.body = bytes,
-                None => tracing::warn!(call = %id, message = %entry.id, "a file's copy is gone"),
-            }
-            !entry.body.is_empty()
-        });
+            entry.kind != Kind::Chunk || !entry.body.is_empty()
+        };
+        saved.unacked.retain_mut(|queued| fill(true, &mut queued.entry));
+        saved.held.retain_mut(|entry| fill(false, entry));
         Ok(saved)
     }
 
     /// Removes copies and parts that nobody needs any more: of files that went by mail, and what a crash left behind.
     pub(in crate::engine) fn sweep_files(&mut self) -> Result<(), store::Error> {
         for (ours, call, message, path) in files::under_way(&self.home) {
+            if self.works.staging.owns(&path) {
+                continue;
+            }
             let queued = |stored: store::StoredMessage| stored.message.state == MessageState::Queued;
             let needed = match ours {
                 true => self.store.my_message(&message)?.is_some_and(queued),
@@ -303,11 +357,6 @@ impl Core {
         }
         Ok(())
     }
-}
-
-/// Whether its observers are told that a file has moved from so many bytes to so many.
-pub(super) fn is_told(before: u64, done: u64) -> bool {
-    done / PROGRESS_STEP > before / PROGRESS_STEP
 }
 
 /// The `n`-th piece of a file of `size` bytes.

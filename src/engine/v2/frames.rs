@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::talks::Talk;
 use crate::engine::core::Core;
+use crate::proto::v2::batch::Kind;
 use crate::proto::v2::delivery::{Change, DRAIN_TIME, Handled, Output};
 use crate::proto::{CallId, Millis};
 use crate::store;
@@ -16,6 +17,8 @@ use crate::transport::v2::SessionEvent;
 /// How long a transmission waits for relays that are all gone before it is looked at again; a link that comes up says so
 /// by itself.
 const NO_RELAY: Duration = Duration::from_secs(1);
+/// How long pieces of files wait for sockets that have enough of them.
+const NO_ROOM: Duration = Duration::from_millis(5);
 /// How long a session waits for its relays before it moves to others. A relay that restarts is back sooner.
 const RELAYS_GONE: Duration = Duration::from_secs(10);
 
@@ -78,8 +81,12 @@ impl Core {
             match talk.delivery.poll_output() {
                 Some(Output::Persist(change)) => {
                     self.store.apply_delivery(id, &change)?;
-                    if let Change::Surface { said: Some(said), .. } = change {
-                        self.handle_said(id, said, now)?;
+                    match change {
+                        Change::Surface { said: Some(said), .. } => self.handle_said(id, said, now)?,
+                        Change::Hold(entry) if entry.kind == Kind::Chunk => {
+                            self.handle_chunk_ahead(id, &entry)?;
+                        }
+                        _ => {}
                     }
                 }
                 Some(Output::ForgetKey { epoch }) => {
@@ -183,8 +190,26 @@ impl Core {
                     pump_at = pump_at.into_iter().chain([instant + wait]).min();
                     break;
                 }
-                let Some(frame) = talk.delivery.poll_transmit(steady) else { break };
+                let held = !self.sessions.has_room(&talk.relays);
+                talk.delivery.hold_files(held);
+                let Some(frame) = talk.delivery.poll_transmit(steady) else {
+                    if held {
+                        pump_at = pump_at.into_iter().chain([instant + NO_ROOM]).min();
+                    }
+                    break;
+                };
                 match session.seal(frame.epoch, frame.number, &frame.plaintext, unix) {
+                    Ok(signed) if frame.bulk => {
+                        let shunned = |path| talk.delivery.is_shunned(path, steady);
+                        match self.sessions.send_bulk(signed, &talk.relays, shunned) {
+                            Some(path) => talk.delivery.handle_sent(frame.number, path),
+                            None => {
+                                talk.delivery.handle_unsent(frame.number);
+                                pump_at = pump_at.into_iter().chain([instant + NO_ROOM]).min();
+                                break;
+                            }
+                        }
+                    }
                     Ok(signed) => _ = self.sessions.send(signed, &talk.relays),
                     Err(error) => {
                         tracing::warn!(call = %id, %error, "a frame cannot be sealed");

@@ -17,13 +17,14 @@
 //! | wraps that wait to be opened | yes | not marked as seen: the relay hands them out again |
 //!
 //! Rooms: `signals` (out and in), `wraps` (what waits to be opened), `talks` (calls' conversations and what comes of
-//! them), `frames` (theirs, in and out), `files`, `arrivals` (files of the peer), `mail`, `peers` (who speaks what, and
+//! them), `frames` (theirs, in and out), `files`, `arrivals` (files of the peer), `pace` (how fast they move), `mail`, `peers` (who speaks what, and
 //! where they read their wraps).
 
 mod arrivals;
 mod files;
 mod frames;
 mod mail;
+mod pace;
 mod peers;
 mod signals;
 mod talks;
@@ -31,16 +32,16 @@ mod talks;
 mod tests;
 mod wraps;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub(super) use self::files::FILE_LIMIT;
 pub(super) use self::mail::mail_to;
 pub(super) use self::peers::{Dialect, nowhere};
 
 use self::arrivals::Arrival;
+use self::pace::Paces;
 use self::peers::Lookup;
 use self::signals::{Answered, Pending};
 use self::talks::Talk;
@@ -116,9 +117,15 @@ pub(in crate::engine) struct Lines {
     /// For wraps to session keys, which relays know and could flood.
     answer_budget: DecryptBudget,
     lookups: BTreeMap<PublicKey, Lookup>,
+    /// Files of peers that are being written.
     arrivals: BTreeMap<(CallId, MessageId), Arrival>,
     /// Of rings of ours that are being placed: their row is not there yet.
     pub(in crate::engine) traces: BTreeMap<CallId, TraceParent>,
+    /// Those that are all here and are being checked.
+    keeping: BTreeSet<(CallId, MessageId)>,
+    /// When each last had a piece more than before.
+    moved: BTreeMap<(CallId, MessageId), Instant>,
+    paces: Paces,
     /// Which handshake each call's row has: a row is written when that changes, not with each message.
     saved: BTreeMap<CallId, (u32, Option<EventId>, bool)>,
     /// When a relay lets a frame through again.
@@ -143,6 +150,9 @@ impl Lines {
             lookups: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             traces: BTreeMap::new(),
+            keeping: BTreeSet::new(),
+            moved: BTreeMap::new(),
+            paces: Paces::default(),
             saved: BTreeMap::new(),
             pump_at: None,
             renew: true,

@@ -111,6 +111,7 @@ impl Core {
             self.forget_talk(&id);
         }
         self.lines.arrivals.clear();
+        self.lines.keeping.clear();
         self.lines.renew = true;
         let steady = self.steady();
         for id in open {
@@ -124,6 +125,7 @@ impl Core {
                 None => self.open_talk(&id)?,
             }
             self.restore_call(&id)?;
+            self.take_up_arrivals(&id)?;
             if self.board.call(&id).is_some_and(|call| call.state() == CallState::Ended)
                 && let Some(talk) = self.lines.talks.get_mut(&id)
             {
@@ -174,7 +176,9 @@ impl Core {
                 }
                 return Ok(());
             }
-            Content::Chunk { stream, bytes } => return self.handle_chunk(&call, stream, &bytes, now),
+            Content::Chunk { stream, bytes } => {
+                return self.handle_chunk(&call, stream, said.seq, &bytes, now);
+            }
         };
         let entry = Entry { id: said.id, seq: Some(call.next_in), at: now, content: words };
         if self.keep(Some(id), &call.peer, entry, true, now)? {

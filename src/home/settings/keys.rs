@@ -21,6 +21,9 @@ const TEXT_LIMIT: usize = 2_048;
 /// Most items of a list: what an announcement carries of capabilities.
 const LIST_LIMIT: usize = 64;
 
+/// Largest file, MiB: a tebibyte.
+const MOST_MIB: i64 = 1 << 20;
+
 /// One setting.
 #[derive(Debug, PartialEq)]
 pub struct Key {
@@ -62,7 +65,7 @@ const fn key(name: &'static str, variable: Option<&'static str>, about: &'static
 }
 
 /// Every setting.
-pub static KEYS: [Key; 19] = [
+pub static KEYS: [Key; 21] = [
     Key {
         remembered: true,
         ..key("agent_id", Some("P2P_AGENT_ID"), "the label that others call", Kind::AgentId)
@@ -165,6 +168,24 @@ pub static KEYS: [Key; 19] = [
             None,
             "after how long a wake is repeated for the first time, 5 to 3600 seconds",
             Kind::Whole(5..=3_600),
+        )
+    },
+    Key {
+        live: true,
+        ..key(
+            "file_limit_mib",
+            None,
+            "the largest file taken of a contact, in MiB; 0 takes none",
+            Kind::Whole(0..=MOST_MIB),
+        )
+    },
+    Key {
+        live: true,
+        ..key(
+            "file_limit_others_mib",
+            None,
+            "the largest file taken of anybody else in a call, in MiB; 0 takes none",
+            Kind::Whole(0..=MOST_MIB),
         )
     },
 ];

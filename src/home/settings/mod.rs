@@ -31,6 +31,10 @@ pub const DEFAULT_RING_TIME_S: u64 = 60;
 pub const DEFAULT_CALLS_LIMIT: u64 = 16;
 /// After how long a wake is repeated that nobody has answered: long enough for a model to be loaded and to look.
 pub const DEFAULT_WAKE_REPEAT_S: u64 = 60;
+/// The largest file taken of a contact, MiB.
+pub const DEFAULT_FILE_LIMIT_MIB: u64 = 4_096;
+/// The largest file taken of anybody else, MiB: more than most files are, and no harm if it is unwanted.
+pub const DEFAULT_FILE_LIMIT_OTHERS_MIB: u64 = 256;
 
 /// What an agent is set to, all sources taken together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +77,10 @@ pub struct Settings {
     pub wake_token_file: Option<PathBuf>,
     /// After how long a wake is repeated for the first time, seconds.
     pub wake_repeat_s: u64,
+    /// The largest file taken of a contact, MiB.
+    pub file_limit_mib: u64,
+    /// The largest file taken of anybody else, MiB.
+    pub file_limit_others_mib: u64,
 }
 
 impl Default for Settings {
@@ -97,6 +105,8 @@ impl Default for Settings {
             wake: Vec::new(),
             wake_token_file: None,
             wake_repeat_s: DEFAULT_WAKE_REPEAT_S,
+            file_limit_mib: DEFAULT_FILE_LIMIT_MIB,
+            file_limit_others_mib: DEFAULT_FILE_LIMIT_OTHERS_MIB,
         }
     }
 }
@@ -114,6 +124,12 @@ pub fn auto_accept_word(from: Option<Tier>) -> &'static str {
 }
 
 impl Settings {
+    /// Most bytes of a file that is taken: of a contact, or of somebody else.
+    pub fn file_limit(&self, of_contact: bool) -> u64 {
+        let mib = if of_contact { self.file_limit_mib } else { self.file_limit_others_mib };
+        mib.saturating_mul(1 << 20)
+    }
+
     /// Where wraps to this agent are read. Relays that the user chooses have every role.
     pub fn inbox_relays(&self) -> Vec<String> {
         match self.relays == DEFAULT_RELAYS {
@@ -261,6 +277,8 @@ impl Layers {
             }),
             wake_token_file: text("wake_token_file").filter(|path| !path.is_empty()).map(PathBuf::from),
             wake_repeat_s: number("wake_repeat_s").unwrap_or(defaults.wake_repeat_s),
+            file_limit_mib: number("file_limit_mib").unwrap_or(defaults.file_limit_mib),
+            file_limit_others_mib: number("file_limit_others_mib").unwrap_or(defaults.file_limit_others_mib),
         }
     }
 

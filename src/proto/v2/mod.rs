@@ -21,6 +21,7 @@ pub mod body;
 mod cbor;
 pub mod delivery;
 pub mod frame;
+pub mod refusal;
 pub mod signal;
 #[cfg(test)]
 mod vectors;

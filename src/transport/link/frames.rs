@@ -13,6 +13,9 @@ use crate::transport::v2::Allowance;
 const MAX_FRAMES: usize = 512;
 /// Bytes of them: two windows of one call.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of pieces of files that wait for one socket: what a fast relay takes in some milliseconds. More would only wait
+/// here instead of where it can still go another way.
+const MAX_BULK: usize = 512 * 1024;
 /// A frame older than this is not sent any more: relays refuse ephemeral events above 60 s, and what was in it has
 /// been sent anew.
 const MAX_AGE_SECS: u64 = 30;
@@ -21,7 +24,10 @@ const MAX_AGE_SECS: u64 = 30;
 #[derive(Debug)]
 pub(in crate::transport) struct Frames {
     queue: VecDeque<Arc<Signed>>,
+    /// Pieces of files: they leave when nothing else waits.
+    bulk: VecDeque<Arc<Signed>>,
     bytes: usize,
+    bulk_bytes: usize,
     allowance: Allowance,
     turned_at: Option<Instant>,
     doubted_until: Option<Instant>,
@@ -31,7 +37,9 @@ impl Frames {
     pub(super) fn new() -> Self {
         Self {
             queue: VecDeque::new(),
+            bulk: VecDeque::new(),
             bytes: 0,
+            bulk_bytes: 0,
             allowance: Allowance::new(),
             turned_at: None,
             doubted_until: None,
@@ -39,7 +47,7 @@ impl Frames {
     }
 
     pub(in crate::transport) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.bulk.is_empty()
     }
 
     /// Whether the relay refused a frame lately, for a reason that will not pass soon.
@@ -59,11 +67,41 @@ impl Frames {
         true
     }
 
+    /// Queues a piece of a file, as [`Self::push`]; behind everything else.
+    pub(in crate::transport) fn push_bulk(&mut self, frame: &Arc<Signed>, now: Instant) -> bool {
+        self.turn(now);
+        if !self.has_room() || !self.allowance.take() {
+            return false;
+        }
+        self.bulk_bytes += frame.json.len();
+        self.bulk.push_back(frame.clone());
+        true
+    }
+
+    /// Whether one more piece of a file may wait.
+    pub(in crate::transport) fn has_room(&self) -> bool {
+        self.bulk_bytes < MAX_BULK
+    }
+
+    /// Bytes of pieces of files that wait.
+    pub(in crate::transport) fn bulk_bytes(&self) -> usize {
+        self.bulk_bytes
+    }
+
     /// The next frame to send.
     pub(super) fn next(&mut self, unix: u64) -> Option<Arc<Signed>> {
         loop {
-            let frame = self.queue.pop_front()?;
-            self.bytes -= frame.json.len();
+            let frame = match self.queue.pop_front() {
+                Some(frame) => {
+                    self.bytes -= frame.json.len();
+                    frame
+                }
+                None => {
+                    let frame = self.bulk.pop_front()?;
+                    self.bulk_bytes -= frame.json.len();
+                    frame
+                }
+            };
             if unix <= frame.created_at.saturating_add(MAX_AGE_SECS) {
                 return Some(frame);
             }
@@ -73,7 +111,8 @@ impl Frames {
     /// The connection is over. What waited is not sent over the next one: its sender sends it anew.
     pub(super) fn clear(&mut self) {
         self.queue.clear();
-        self.bytes = 0;
+        self.bulk.clear();
+        (self.bytes, self.bulk_bytes) = (0, 0);
     }
 
     /// Whether it is time to send less and put more into each frame.
@@ -125,6 +164,17 @@ mod tests {
         assert_eq!(frames.next(NOW + 35).unwrap().id, Hex([1; 32]));
         assert_eq!(frames.next(NOW + 35).unwrap().id, Hex([2; 32]));
         assert!(frames.next(NOW + 35).is_none() && frames.is_empty() && frames.bytes == 0);
+    }
+
+    #[test]
+    fn pieces_of_files_leave_after_all_else_and_few_of_them_wait() {
+        let (mut frames, now) = (Frames::new(), Instant::now());
+        let pushed = (0..100).filter(|_| frames.push_bulk(&frame(1, NOW, 50_000), now)).count();
+        assert!((pushed - 1) * 50_000 < MAX_BULK && pushed * 50_000 >= MAX_BULK);
+        assert!(!frames.has_room() && frames.push(&frame(2, NOW, 10), now));
+        assert_eq!(frames.next(NOW).unwrap().id, Hex([2; 32]));
+        assert_eq!(frames.next(NOW).unwrap().id, Hex([1; 32]));
+        assert!(frames.has_room());
     }
 
     #[test]

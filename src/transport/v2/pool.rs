@@ -194,6 +194,49 @@ impl SessionPool {
         sent
     }
 
+    /// Sends a piece of a file to one of these relays, and returns which: the fittest one that has room, those that are not
+    /// to be trusted last, and among equals the one with the shortest queue. None if no relay takes it now.
+    pub fn send_bulk(
+        &self,
+        event: Signed,
+        relays: &[RelayId],
+        is_shunned: impl Fn(u8) -> bool,
+    ) -> Option<u8> {
+        let (now, event) = (Instant::now(), Arc::new(event));
+        let mut members = self.shared.members();
+        members.turn = members.turn.wrapping_add(1);
+        let turn = members.turn;
+        let mut order: Vec<_> = (0u8..)
+            .zip(relays)
+            .filter_map(|(path, relay)| {
+                let standing = members.standing(relay, now);
+                let queued = members.links.get(relay)?.link.desk().frames.bulk_bytes();
+                let place = (usize::from(path) + turn) % relays.len();
+                let rank = (is_shunned(path) || standing == Standing::Doubted, standing, queued, place);
+                (standing != Standing::Down).then_some((rank, path, relay))
+            })
+            .collect();
+        order.sort_by_key(|(rank, ..)| *rank);
+        for (_, path, relay) in order {
+            let Some(member) = members.links.get_mut(relay) else { continue };
+            if member.link.desk().frames.push_bulk(&event, now) {
+                member.used_at = now;
+                member.link.queued.notify_one();
+                return Some(path);
+            }
+        }
+        None
+    }
+
+    /// Whether any of these relays has room for a piece of a file.
+    pub fn has_room(&self, relays: &[RelayId]) -> bool {
+        let (now, members) = (Instant::now(), self.shared.members());
+        relays.iter().filter_map(|relay| members.links.get(relay)).any(|member| {
+            let mut desk = member.link.desk();
+            desk.status.connected && desk.frames.has_room() && desk.frames.ready_at(now) <= now
+        })
+    }
+
     /// The configured relays, the fittest for a session first: over which an event to ourselves came back, the
     /// quickest first; connected; connected, but no event came back, or a frame was refused lately; not connected.
     pub fn ranked(&self) -> Vec<RelayId> {

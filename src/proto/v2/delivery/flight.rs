@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::paths::Paths;
 use super::{Key, LOSS_TIME, LOSS_TIME_LIMIT, WINDOW_BYTES, WINDOW_FRAMES};
 use crate::proto::Millis;
 use crate::proto::v2::batch::Ack;
@@ -31,6 +32,15 @@ pub(super) struct Sent {
     pub(super) ping: bool,
     /// The largest number that it acknowledged.
     pub(super) reported: Option<u64>,
+    /// The way that it went; none for two at once.
+    pub(super) path: Option<u8>,
+}
+
+/// Adds a number to the largest ones.
+fn keep_largest(top: &mut Vec<u64>, number: u64) {
+    top.push(number);
+    top.sort_unstable_by(|one, other| other.cmp(one));
+    top.truncate(REORDER_FRAMES);
 }
 
 impl Sent {
@@ -49,6 +59,9 @@ pub(super) struct Flight {
     bytes: usize,
     /// The largest acknowledged numbers, largest first.
     top: Vec<u64>,
+    /// The same for each way: one may be quicker than another, and what has passed by on it says nothing.
+    tops: BTreeMap<Option<u8>, Vec<u64>>,
+    paths: Paths,
     smoothed: Option<Duration>,
     /// How often the loss timer fired since the peer was last heard.
     backoff: u32,
@@ -126,11 +139,11 @@ impl Flight {
             if first && ack.largest() == Some(number) && self.top.first().is_none_or(|top| *top < number) {
                 self.measure(now.since(sent.at), ack.delay);
             }
-            self.top.push(number);
+            self.paths.came(sent.path, now.since(sent.at));
+            keep_largest(self.tops.entry(sent.path).or_default(), number);
+            keep_largest(&mut self.top, number);
             acknowledged.push(sent);
         }
-        self.top.sort_unstable_by(|one, other| other.cmp(one));
-        self.top.truncate(REORDER_FRAMES);
         acknowledged
     }
 
@@ -139,15 +152,38 @@ impl Flight {
         self.smoothed = Some(self.smoothed.map_or(sample, |smoothed| (smoothed * 7 + sample) / 8));
     }
 
-    /// Frames that later acknowledgements have passed by.
-    pub(super) fn overtaken(&mut self) -> Vec<Sent> {
-        match self.top.get(REORDER_FRAMES - 1) {
-            Some(bound) => {
-                let lost: Vec<u64> = self.under_way.range(..bound).copied().collect();
-                self.give_up(lost)
+    /// Frames that later acknowledgements have passed by: on the same way; or on any, when they are overdue, and then
+    /// their way is in doubt.
+    pub(super) fn overtaken(&mut self, now: Millis) -> Vec<Sent> {
+        let Some(bound) = self.top.get(REORDER_FRAMES - 1) else { return Vec::new() };
+        let mut lost = Vec::new();
+        for number in self.under_way.range(..bound) {
+            let Some(sent) = self.sent.get(number) else { continue };
+            let of_its_way = self.tops.get(&sent.path).and_then(|top| top.get(REORDER_FRAMES - 1));
+            if of_its_way.is_some_and(|bound| number < bound) {
+                lost.push(*number);
+            } else if now.since(sent.at) >= self.paths.patience(sent.path) {
+                lost.push(*number);
+                self.paths.failed(sent.path, now);
             }
-            None => Vec::new(),
         }
+        self.give_up(lost)
+    }
+
+    /// Which way a frame went.
+    pub(super) fn went(&mut self, number: u64, path: u8) {
+        if let Some(sent) = self.sent.get_mut(&number) {
+            sent.path = Some(path);
+        }
+    }
+
+    /// A frame that could not leave.
+    pub(super) fn stayed(&mut self, number: u64) -> Vec<Sent> {
+        self.give_up(vec![number])
+    }
+
+    pub(super) fn is_shunned(&self, path: u8, now: Millis) -> bool {
+        self.paths.is_shunned(path, now)
     }
 
     /// They are lost. They stay known: a late acknowledgement still counts.
@@ -180,6 +216,7 @@ impl Flight {
     /// Frames that have been under way for too long. The next ones get twice the time.
     pub(super) fn handle_timeout(&mut self, now: Millis) -> Vec<Sent> {
         let lost = self.overdue(self.patience_now(), now);
+        lost.iter().filter(|sent| sent.path.is_some()).for_each(|sent| self.paths.failed(sent.path, now));
         if !lost.is_empty() {
             self.backoff = self.backoff.saturating_add(1);
             self.probes = PROBES;

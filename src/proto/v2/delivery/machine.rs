@@ -13,7 +13,7 @@ use super::{
     Transmit, span_bytes,
 };
 use crate::mutants::{Mutant, planted};
-use crate::proto::v2::batch::{Ack, Batch, CONTROL, Entry, Kind};
+use crate::proto::v2::batch::{Ack, Batch, CONTROL, Entry, FIRST_FILE, Kind};
 use crate::proto::v2::body::{self, CHUNK_LIMIT, Content};
 use crate::proto::v2::frame;
 use crate::proto::{Hex, MessageId, Millis};
@@ -46,6 +46,8 @@ pub struct Delivery {
     heard_at: Millis,
     away: bool,
     ping_wanted: bool,
+    /// There is no room for pieces of files now.
+    files_held: bool,
     budget_low: bool,
     pub(super) phase: Phase,
     peer_end: Option<Vec<(u32, u64)>>,
@@ -72,6 +74,7 @@ impl Delivery {
             heard_at: now,
             away: false,
             ping_wanted: false,
+            files_held: false,
             budget_low: false,
             phase: Phase::Open,
             peer_end: saved.peer_end.clone(),
@@ -174,6 +177,11 @@ impl Delivery {
     /// Whether everything of ours in a stream has arrived.
     pub fn is_through(&self, stream: u32) -> bool {
         self.outgoing.bytes_in(stream) == 0
+    }
+
+    /// Bytes of a stream that wait, or are under way.
+    pub fn waiting_in(&self, stream: u32) -> usize {
+        self.outgoing.bytes_in(stream)
     }
 
     /// How many whole chunks the stream of a file takes now.
@@ -282,6 +290,27 @@ impl Delivery {
         }
     }
 
+    /// Whether the links have no room for pieces of files: then only the rest leaves.
+    pub fn hold_files(&mut self, held: bool) {
+        self.files_held = held;
+    }
+
+    /// The way that a frame of files went, numbered as its user likes. The same numbers in the whole handshake.
+    pub fn handle_sent(&mut self, number: u64, path: u8) {
+        self.flight.went(number, path);
+    }
+
+    /// A frame could not leave on any way: what is in it waits again.
+    pub fn handle_unsent(&mut self, number: u64) {
+        let lost = self.flight.stayed(number);
+        self.lose(lost);
+    }
+
+    /// Whether frames of files had better go another way than this one.
+    pub fn is_shunned(&self, path: u8, now: Millis) -> bool {
+        self.flight.is_shunned(path, now)
+    }
+
     /// Says something at once, though nothing waits: the peer learns that its half of the handshake has arrived.
     pub fn greet(&mut self) {
         self.ping_wanted = true;
@@ -314,7 +343,7 @@ impl Delivery {
                 self.event(Event::Delivered(id));
             }
         }
-        let lost = self.flight.overtaken();
+        let lost = self.flight.overtaken(now);
         self.lose(lost);
     }
 
@@ -453,7 +482,8 @@ impl Delivery {
 
     /// The next frame to seal and publish: everything that waits and is durable, as far as it fits.
     pub fn poll_transmit(&mut self, now: Millis) -> Option<Transmit> {
-        let has_entries = self.flight.has_room() && (self.ping_wanted || self.outgoing.has_waiting());
+        let has_entries =
+            self.flight.has_room() && (self.ping_wanted || self.outgoing.has_waiting(!self.files_held));
         if self.is_closed() || !(has_entries || self.receipts.is_ack_wanted()) {
             return None;
         }
@@ -468,7 +498,7 @@ impl Delivery {
             entries.push(entry);
         }
         if has_entries {
-            entries.extend(self.outgoing.fill(room, number));
+            entries.extend(self.outgoing.fill(room, number, !self.files_held && !ping));
         }
         let ack_wanted = self.receipts.is_ack_wanted() && ack.is_some();
         if entries.is_empty() && !ack_wanted {
@@ -476,15 +506,23 @@ impl Delivery {
         }
         let epoch = self.epochs.for_sending(number, now);
         let reported = ack.as_ref().and_then(Ack::largest);
+        let bulk = entries.iter().any(|entry| entry.stream >= FIRST_FILE);
         let keys =
             entries.iter().filter(|entry| entry.seq > 0).map(|entry| (entry.stream, entry.seq)).collect();
         let plaintext = frame::pad(&Batch { ack, entries }.encode()).expect("it was filled up to the limit");
         self.receipts.sent();
         self.ping_wanted &= !ping;
-        let lost =
-            self.flight.send(Sent { at: now, size: plaintext.len(), epoch, entries: keys, ping, reported });
+        let lost = self.flight.send(Sent {
+            at: now,
+            size: plaintext.len(),
+            epoch,
+            entries: keys,
+            ping,
+            reported,
+            path: None,
+        });
         self.lose(lost);
-        Some(Transmit { epoch, number, plaintext })
+        Some(Transmit { epoch, number, plaintext, bulk })
     }
 
     /// When [`Self::handle_timeout`] has something to do, and what.

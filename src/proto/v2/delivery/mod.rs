@@ -29,6 +29,9 @@
 //! `now` must not jump: add the monotonic time elapsed to the wall clock's time at the start. A jump of ten minutes
 //! would look like a peer that was silent for as long.
 //!
+//! Frames of files go over one of several ways (relays), all others over two. Where the frames of one way are lost, and
+//! whether it is to be trusted with more, is judged by what was acknowledged of that way; see [`paths`].
+//!
 //! # Invariants, kept by the property tests
 //!
 //! * A frame number is used once in a handshake, whatever happens: it is the cipher's nonce.
@@ -43,6 +46,7 @@ mod flight;
 mod incoming;
 mod machine;
 mod outgoing;
+mod paths;
 mod receipts;
 mod saved;
 #[cfg(test)]
@@ -172,6 +176,9 @@ pub struct Transmit {
     pub number: u64,
     /// What is sealed, padded.
     pub plaintext: Vec<u8>,
+    /// It carries pieces of files and nothing that anybody waits for: one way is enough, and
+    /// [`Delivery::handle_sent`] is to be told which.
+    pub bulk: bool,
 }
 
 /// What became of a frame.

@@ -1,6 +1,7 @@
 //! What we say: entries in their streams, until the peer has committed them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 
 use super::saved::{Queued, Saved};
 use super::{Key, SPAN_ENTRIES, cost, span_bytes};
@@ -56,6 +57,8 @@ pub(super) struct Outgoing {
     messages: BTreeMap<MessageId, Message>,
     deadlines: BTreeSet<(Millis, MessageId)>,
     bytes: usize,
+    /// The file that had its turn last.
+    turn: u32,
 }
 
 impl Outgoing {
@@ -70,6 +73,7 @@ impl Outgoing {
             messages: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             bytes: 0,
+            turn: 0,
         };
         let mut before: Option<Key> = None;
         for Queued { entry, deadline } in &saved.unacked {
@@ -239,22 +243,36 @@ impl Outgoing {
     }
 
     /// Takes entries for a frame: those that wait, as many as fit, none further ahead in its stream than the peer
-    /// holds back.
-    pub(super) fn fill(&mut self, mut room: usize, frame: u64) -> Vec<Entry> {
-        let (mut entries, mut from) = (Vec::new(), (0, 0));
-        while let Some(key) = self.waiting.range(from..).next().copied() {
+    /// holds back. Pieces of files do not travel with anything else, which would wait for them on the way, and files
+    /// take turns.
+    pub(super) fn fill(&mut self, mut room: usize, frame: u64, files: bool) -> Vec<Entry> {
+        let mut entries = self.fill_from((CONTROL, 0)..(FIRST_FILE, 0), &mut room, frame);
+        if entries.is_empty() && files {
+            let next = (self.turn.max(FIRST_FILE - 1).saturating_add(1), 0);
+            entries = self.fill_from(next..(u32::MAX, 0), &mut room, frame);
+            entries.extend(self.fill_from((FIRST_FILE, 0)..next, &mut room, frame));
+            self.turn = entries.last().map_or(self.turn, |entry| entry.stream);
+        }
+        entries
+    }
+
+    fn fill_from(&mut self, range: Range<Key>, room: &mut usize, frame: u64) -> Vec<Entry> {
+        let (mut entries, mut from) = (Vec::new(), range.start);
+        while from < range.end
+            && let Some(key) = self.waiting.range(from..range.end).next().copied()
+        {
             let oldest = self.unacked.range((key.0, 0)..).next().map(|(key, oldest)| (key.1, oldest.offset));
             let (Some(unacked), Some((oldest, offset))) = (self.unacked.get_mut(&key), oldest) else { break };
             let span = unacked.offset + cost(unacked.entry.body.len()) - offset;
             let size = unacked.entry.encoded_len();
-            if span > span_bytes(key.0) || key.1 - oldest >= SPAN_ENTRIES || size > room {
+            if span > span_bytes(key.0) || key.1 - oldest >= SPAN_ENTRIES || size > *room {
                 from = (key.0 + 1, 0);
                 continue;
             }
             unacked.place = Place::Sent(frame);
             unacked.fixed = true;
             entries.push(unacked.entry.clone());
-            room -= size;
+            *room -= size;
             self.waiting.remove(&key);
             from = key;
         }
@@ -262,8 +280,11 @@ impl Outgoing {
     }
 
     /// Whether [`Self::fill`] would find something.
-    pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+    pub(super) fn has_waiting(&self, files: bool) -> bool {
+        match files {
+            true => !self.waiting.is_empty(),
+            false => self.waiting.range(..(FIRST_FILE, 0)).next().is_some(),
+        }
     }
 
     /// The peer has these. Returns those that it did not have before, and messages that are now whole there.

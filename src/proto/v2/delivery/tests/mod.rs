@@ -1,10 +1,11 @@
 //! Two machines, two disks that commit late or not at all, and a network that does what relays do, in virtual time.
 //!
-//! `rules` holds one rule each; `lossy` runs whole conversations against a model.
+//! `rules` holds one rule each, `ways` those about the ways of files; `lossy` runs whole conversations against a model.
 
 mod hostile;
 mod lossy;
 mod rules;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
