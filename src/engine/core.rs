@@ -99,6 +99,9 @@ pub(super) enum Topic {
     Files,
 }
 
+/// What the engine asks of itself is no request.
+pub(super) const NO_REQUEST: u64 = u64::MAX;
+
 /// How a command is asked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Attempt {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::engine::clock::fresh;
-use crate::engine::core::{Attempt, Core};
+use crate::engine::core::{Attempt, Core, NO_REQUEST};
 use crate::engine::v2::mail_to;
 use crate::owner::{Became, JobId, Parcel, which};
 use crate::proto::authority::Role;
@@ -41,7 +41,7 @@ impl Core {
         now: Millis,
     ) -> Result<(), store::Error> {
         let since = *self.asking.looking.entry(job).or_insert_with(Instant::now);
-        let attempt = Attempt { now, role: Role::Agent, first: true, last: false, since };
+        let attempt = Attempt { now, role: Role::Agent, number: NO_REQUEST, first: true, last: false, since };
         if let Err(until) = self.find_inbox(key, attempt)? {
             self.owner.desk.put_off(&job, now + until.saturating_duration_since(Instant::now()), false);
             return Ok(());
