@@ -307,7 +307,8 @@ def test_an_error_of_the_disk_at_the_k_th_sync_loses_nothing(
         said = sabotaged_exchange(it, strace, tmp_path, fault="error=EIO", counts=[count])
         assert "EIO" in said
         assert "INJECTED" in said
-        assert it.bob.refused.get("io-error", 0) <= 1
+        # Strace counts for each thread, and copies of files are synced on others than the engine's.
+        assert it.bob.refused.get("io-error", 0) <= said.count("INJECTED")
 
 
 def test_what_was_refused_because_its_sync_failed_does_not_come_back_with_a_crash(
