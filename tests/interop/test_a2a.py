@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import subprocess
 import uuid
@@ -16,7 +15,8 @@ import pytest
 
 from parts.fixtures import NewHome
 from parts.home import Home
-from parts.process import REPOSITORY, end, start, wait_until
+from parts.installing import installed
+from parts.process import end, start, wait_until
 from parts.steps import meet
 from parts.talker import Json, Talker
 from parts.web import ask
@@ -24,11 +24,8 @@ from parts.web import ask
 NewClient = Callable[..., Talker]
 
 
-@functools.cache
 def python() -> Path:
-    script = REPOSITORY / "scripts" / "install-a2a.sh"
-    done = subprocess.run([script], stdout=subprocess.PIPE, text=True, check=True)
-    return Path(done.stdout.strip())
+    return installed("install-a2a.sh")
 
 
 @contextmanager

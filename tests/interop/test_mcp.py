@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +13,8 @@ import pytest
 
 from parts.fixtures import NewHome
 from parts.home import Home
-from parts.process import REPOSITORY, end, start, wait_until
+from parts.installing import installed
+from parts.process import end, start, wait_until
 from parts.relays import CONSOLE_SCRIPT
 from parts.steps import meet
 from parts.talker import Json, Talker
@@ -34,11 +34,8 @@ TOOLS = [
 VERSIONS = {"1": "2025-11-25", "2": "2026-07-28"}
 
 
-@functools.cache
 def python(major: str) -> Path:
-    script = REPOSITORY / "scripts" / "install-mcp.sh"
-    done = subprocess.run([script, major], stdout=subprocess.PIPE, text=True, check=True)
-    return Path(done.stdout.strip())
+    return installed("install-mcp.sh", major)
 
 
 class Model(Talker):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +13,8 @@ from urllib.parse import urlsplit
 from p2p_comm.testing import LocalNetwork
 from parts.fixtures import NewHome
 from parts.home import Home
-from parts.process import REPOSITORY, end, wait_until
+from parts.installing import installed
+from parts.process import end, wait_until
 from parts.steps import connect, meet
 from parts.web import ask
 
@@ -32,11 +32,8 @@ print(json.dumps([
 Figures = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
-@functools.cache
 def python() -> Path:
-    script = REPOSITORY / "scripts" / "install-prometheus-client.sh"
-    done = subprocess.run([script], stdout=subprocess.PIPE, text=True, check=True)
-    return Path(done.stdout.strip())
+    return installed("install-prometheus-client.sh")
 
 
 def parsed(text: str) -> list[Any]:

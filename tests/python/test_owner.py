@@ -21,7 +21,8 @@ import pytest
 
 from parts.fixtures import NewHome
 from parts.home import Home, Json
-from parts.process import REPOSITORY, wait_until
+from parts.installing import installed
+from parts.process import wait_until
 from parts.shapes import TICKET, check
 
 QUESTION = "May I pay? $(touch owned) -- <b>now</b>"
@@ -234,11 +235,9 @@ def test_the_screen_shows_that_there_is_a_question(embedded_relay: str, new_home
 @functools.cache
 def apprise() -> str:
     """Where PyPI apprise is installed, in an environment of its own."""
-    script = REPOSITORY / "scripts" / "python-part.sh"
-    done = subprocess.run([script, "apprise", "python"], stdout=subprocess.PIPE, text=True, check=True)
     find = "import apprise, pathlib; print(pathlib.Path(apprise.__file__).parents[1])"
     return subprocess.run(
-        [done.stdout.strip(), "-c", find], stdout=subprocess.PIPE, text=True, check=True
+        [installed("python-part.sh", "apprise", "python"), "-c", find], stdout=subprocess.PIPE, text=True, check=True
     ).stdout.strip()
 
 

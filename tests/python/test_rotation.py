@@ -15,7 +15,8 @@ import pytest
 
 from parts.fixtures import NewHome
 from parts.home import Home
-from parts.process import REPOSITORY, wait_until
+from parts.installing import Missing, installed
+from parts.process import wait_until
 from parts.relays import CONSOLE_SCRIPT
 from parts.steps import connect, meet
 
@@ -114,11 +115,10 @@ def test_while_a_call_is_up_the_key_stays(relay_url: str, new_home: NewHome) -> 
 @pytest.fixture(scope="module")
 def strace() -> str:
     """The path of strace, which is installed if need be."""
-    script = REPOSITORY / "scripts" / "install-strace.sh"
-    done = subprocess.run([script], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"no strace: {done.stderr}")
-    return done.stdout.strip()
+    try:
+        return str(installed("install-strace.sh"))
+    except Missing as missing:
+        pytest.skip(f"no strace: {missing}")
 
 
 def kept(home: Home) -> dict[str, bytes]:

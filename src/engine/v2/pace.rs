@@ -10,7 +10,7 @@ use crate::store::StoredTransfer;
 
 /// A file is told of for the first time when so many bytes of it have moved: a small one is there before.
 const FIRST: u64 = 1 << 20;
-/// And again after this time, if it moves.
+/// And again after this time, if it moves; and of one that was told of, when all of it has moved.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How much of the rate of the last moment goes into what is told.
 const WEIGHT: f64 = 0.3;
@@ -38,7 +38,7 @@ impl Paces {
         let pace = self.0.entry(key).or_insert(new);
         let due = match pace.told {
             None => done >= pace.begun + FIRST || now >= pace.begun_at + AGAIN,
-            Some((at, before)) => now >= at + AGAIN && done > before,
+            Some((at, before)) => done > before && (now >= at + AGAIN || done == transfer.size),
         };
         if !due || done == 0 {
             return None;
@@ -91,6 +91,8 @@ mod tests {
         }
         assert_eq!(told.len(), 2, "after the first MiB, and half a second later");
         assert!(told.iter().all(|rate| (9e6..11e6).contains(rate)), "{told:?}");
+        let end = begun + Duration::from_millis(1_001);
+        assert!(paces.moved(&transfer, transfer.size, end).is_some(), "whoever was told is told of the end");
         paces.forget(&transfer);
         assert_eq!(paces.moved(&transfer, 500_000_000, begun), None, "after a restart it begins anew");
     }

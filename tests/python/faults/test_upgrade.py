@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterable
 from contextlib import closing, suppress
@@ -16,6 +15,7 @@ import pytest
 
 from parts.fixtures import NewHome
 from parts.home import Home
+from parts.installing import installed
 from parts.process import REPOSITORY, end, start, wait_until
 from parts.relays import CONSOLE_SCRIPT
 
@@ -29,8 +29,7 @@ WRITES = "pwrite64,fdatasync,fsync,ftruncate,unlink"
 @pytest.fixture(scope="module")
 def strace() -> str:
     """The path of strace, which is installed if need be."""
-    script = REPOSITORY / "scripts" / "install-strace.sh"
-    return subprocess.run([script], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    return str(installed("install-strace.sh"))
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ It serves them live, under whatever open subscription fits best, or as stored ev
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import subprocess
 from collections import Counter
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from parts.chaos import ChaosRelay, report
+from parts.installing import installed
 from parts.process import REPOSITORY
 from parts.proxy import loop_of_its_own
 
@@ -42,11 +42,8 @@ def forged(*words: str, scene: Json | None = None) -> list[Forged]:
     return [Forged(line["class"], line["event"]) for line in map(json.loads, done.stdout.splitlines())]
 
 
-@functools.cache
 def _python() -> Path:
-    script = REPOSITORY / "scripts" / "install-nostr-sdk.sh"
-    done = subprocess.run([script], stdout=subprocess.PIPE, text=True, check=True)
-    return Path(done.stdout.strip())
+    return installed("install-nostr-sdk.sh")
 
 
 class ForgingRelay(ChaosRelay):

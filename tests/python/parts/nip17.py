@@ -5,15 +5,15 @@ Both publish where their inbox is (kind 10050), look up that of others, and send
 
 from __future__ import annotations
 
-import functools
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from parts.installing import installed
 from parts.node import PROGRAMS, node
-from parts.process import DEADLINE_S, REPOSITORY, clean_environment, end, start, wait_until
+from parts.process import DEADLINE_S, clean_environment, end, start, wait_until
 from parts.talker import Talker
 
 
@@ -93,8 +93,5 @@ def _client(folder: Path, label: str, *words: str | Path) -> Iterator[Nip17Clien
         end(process)
 
 
-@functools.cache
 def _python() -> Path:
-    script = REPOSITORY / "scripts" / "install-nostr-sdk.sh"
-    done = subprocess.run([script], stdout=subprocess.PIPE, text=True, check=True)
-    return Path(done.stdout.strip())
+    return installed("install-nostr-sdk.sh")

@@ -16,11 +16,12 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from parts.process import GRACE_S, REPOSITORY, clean_environment, end, last_words, start, wait_until
+from parts.installing import installed
+from parts.process import GRACE_S, clean_environment, end, last_words, start, wait_until
 
 CONSOLE_SCRIPT = Path(sysconfig.get_path("scripts")) / "p2p-comm"
 
@@ -133,7 +134,7 @@ def pypi_relay(
     receiver only; "as shipped" it asks everybody, says OK to nobody's answer, and lets everybody in all the same.
     `events` is what it takes from all clients together before it says "rate-limited:", such as "10/s,60/minute".
     """
-    program = _installed("install-nostr-relay.sh")
+    program = str(installed("install-nostr-relay.sh"))
     authenticator = "parts.nip42.Authenticator" if authentication is True else "nostr_relay.auth.Authenticator"
 
     def command(settings: Mapping[str, object]) -> list[str]:
@@ -150,7 +151,7 @@ def pypi_relay(
 @contextmanager
 def rs_relay(folder: Path, *, port: int = 0) -> Iterator[Relay]:
     """The crate `nostr-rs-relay`, for `make soak`: its build takes 17 CPU minutes."""
-    program = _installed("install-nostr-rs-relay.sh")
+    program = str(installed("install-nostr-rs-relay.sh"))
 
     def command(settings: Mapping[str, object]) -> list[str]:
         configuration = folder / "config.toml"
@@ -200,10 +201,3 @@ def _name_of_relay(port: int) -> str | None:
             return str(json.load(answer).get("name"))
     except (OSError, http.client.HTTPException, ValueError):
         return None
-
-
-@cache
-def _installed(script: str) -> str:
-    """Runs a set-up script, which does nothing when all is in place; returns the path that it prints."""
-    done = subprocess.run([REPOSITORY / "scripts" / script], stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout.strip()
