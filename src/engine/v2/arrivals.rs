@@ -42,6 +42,8 @@ use crate::store::{self, NewEvent, NewMessage, StoredTransfer};
 /// How long a file may stand still while its call is up: what a relay with the smallest budget (two events in three
 /// minutes) lets through is more.
 const STILL_TIME: Duration = Duration::from_secs(900);
+/// A file of at most so many bytes is taken as a message is: a full disk holds it up, and it comes when there is room.
+const WAITS_FOR_ROOM: u64 = 1 << 20;
 
 /// A file of the peer that is being written.
 pub(super) struct Arrival {
@@ -111,17 +113,20 @@ impl Core {
         message: &MessageId,
         offer: &FileOffer,
     ) -> Result<Result<(), Refusal>, store::Error> {
-        let coming = self.store.transfers(&call.id)?;
-        let mut coming = coming.iter().filter(|it| !it.outgoing);
-        if coming.any(|it| it.message == *message) {
+        let mut coming = self.store.transfers(&call.id)?;
+        coming.retain(|it| !it.outgoing);
+        if coming.iter().any(|it| it.message == *message) {
             return Ok(Err(Refusal::Other("it was offered before".to_owned())));
         }
         let limit = self.settings.file_limit(self.book.tier(&call.peer) >= Tier::Contact);
         if offer.size > limit {
             return Ok(Err(Refusal::TooLarge(limit)));
         }
-        if coming.count() >= FILE_STREAMS {
+        if coming.len() >= FILE_STREAMS {
             return Ok(Err(Refusal::TooMany));
+        }
+        if offer.size <= WAITS_FOR_ROOM {
+            return Ok(Ok(()));
         }
         let part = files::part(&self.home, &call.id, message);
         let room = disk::room(&part).map_err(|error| store::Error::of_disk(&part, error))?;
