@@ -132,6 +132,14 @@ pub enum Command {
         /// Seconds.
         timeout_s: f64,
     },
+    /// Blocks until every way to the owner has said what became of a ticket, or the time is up. Reply:
+    /// [`super::TicketReply`].
+    AwaitWays {
+        /// The ticket.
+        ticket: TicketId,
+        /// Seconds.
+        timeout_s: f64,
+    },
     /// Ends a call, or takes back a ring. Reply: [`super::EndReply`].
     End {
         /// The call; the only live one if absent.
@@ -269,6 +277,7 @@ impl Command {
             | Self::CancelFile { .. }
             | Self::AwaitMessage { .. }
             | Self::AwaitTicket { .. }
+            | Self::AwaitWays { .. }
             | Self::End { .. }
             | Self::Inbox {}
             | Self::Untaken { .. }

@@ -281,6 +281,7 @@ impl Reply {
             Command::AwaitMessage { .. } => read::<MessageReply>(json),
             Command::Escalate { .. }
             | Command::AwaitTicket { .. }
+            | Command::AwaitWays { .. }
             | Command::OwnerTest {}
             | Command::OwnerReply { .. } => read::<TicketReply>(json),
             Command::End { .. } => read::<EndReply>(json),

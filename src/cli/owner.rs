@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::session::{Session, ask};
 use super::{DONE, FAILED, Stop, Verdict, config, show};
-use crate::api::{Channel, Command, Error, ErrorKind, Questions, Status, TicketReply, TicketState};
+use crate::api::{Channel, Command, Error, ErrorKind, Questions, Status, TicketReply};
 use crate::home::settings;
 use crate::proto::TicketId;
 
@@ -58,8 +57,6 @@ enum OwnerVerb {
 /// How long the ways to the owner may take in a test: a relay that is looked for, a webhook that does not answer, OpenClaw
 /// that starts.
 const REPORT_WITHIN: Duration = Duration::from_secs(45);
-/// How often a test looks.
-const LOOK_S: f64 = 0.1;
 
 impl Owner {
     pub(super) async fn run(self, session: &Session) -> Verdict {
@@ -124,21 +121,18 @@ async fn hint(session: &Session, channels: &[String]) -> Result<(), Stop> {
 async fn test(session: &Session) -> Verdict {
     let client = session.client().await?;
     let ways = ask::<Status>(&client, Command::Status {}).await?.owner;
-    let mut reply: TicketReply = ask(&client, Command::OwnerTest {}).await?;
-    let begun = Instant::now();
-    while reply.ticket.channels.len() < ways.len()
-        && reply.ticket.state == TicketState::Waiting
-        && begun.elapsed() < REPORT_WITHIN
-    {
-        let look = Command::AwaitTicket { ticket: reply.ticket.ticket, timeout_s: LOOK_S };
-        reply = ask(&client, look).await?;
-    }
-    reply.timeout = false;
+    let TicketReply { ticket, .. } = ask(&client, Command::OwnerTest {}).await?;
+    let look = Command::AwaitWays { ticket: ticket.ticket, timeout_s: REPORT_WITHIN.as_secs_f64() };
+    let mut reply: TicketReply = ask(&client, look).await?;
+    let is_silent = std::mem::take(&mut reply.timeout);
     let told = &mut reply.ticket.channels;
     for way in ways {
         if !told.iter().any(|channel| channel.channel == way.channel) {
-            let error = Some(format!("no word from it in {} s", REPORT_WITHIN.as_secs()));
-            told.push(Channel { channel: way.channel, ok: false, error });
+            let error = match is_silent {
+                true => format!("no word from it in {} s", REPORT_WITHIN.as_secs()),
+                false => "not asked: the question had its answer before".into(),
+            };
+            told.push(Channel { channel: way.channel, ok: false, error: Some(error) });
         }
     }
     session.printer.data(&reply, || show::ticket(&reply.ticket))?;

@@ -75,6 +75,7 @@ fn needs(command: &Command) -> (Action, State) {
         | Command::AwaitCall { .. }
         | Command::AwaitMessage { .. }
         | Command::AwaitTicket { .. }
+        | Command::AwaitWays { .. }
         | Command::Inbox {}
         | Command::Wait { .. }
         | Command::Untaken { .. }

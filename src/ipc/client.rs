@@ -278,6 +278,7 @@ impl Patience {
             Command::AwaitCall { timeout_s, .. }
             | Command::AwaitMessage { timeout_s, .. }
             | Command::AwaitTicket { timeout_s, .. }
+            | Command::AwaitWays { timeout_s, .. }
             | Command::Wait { timeout_s, .. } => {
                 // What is no duration is refused by the engine, at once.
                 Self::blocking(Duration::try_from_secs_f64(*timeout_s).unwrap_or_default())

@@ -205,6 +205,11 @@ impl Desk {
         self.under_way.insert(id);
     }
 
+    /// Whether a task has it in hand.
+    pub fn is_begun(&self, id: &JobId) -> bool {
+        self.under_way.contains(id)
+    }
+
     /// It is in nobody's hands any more.
     pub fn end(&mut self, id: &JobId) {
         self.under_way.remove(id);

@@ -38,9 +38,10 @@ fn in_a_call(command: &Command) -> Answer {
         Command::Send { text, .. } => sent(text).into(),
         Command::SendFile { .. } | Command::CancelFile { .. } => file().into(),
         Command::AwaitMessage { .. } => MessageReply { message: sent("late"), timeout: true }.into(),
-        Command::Escalate { .. } | Command::AwaitTicket { .. } | Command::OwnerTest {} => {
-            TicketReply { ticket: ticket(), timeout: false }.into()
-        }
+        Command::Escalate { .. }
+        | Command::AwaitTicket { .. }
+        | Command::AwaitWays { .. }
+        | Command::OwnerTest {} => TicketReply { ticket: ticket(), timeout: false }.into(),
         Command::OwnerReply { .. } => panic!("only from a terminal"),
         Command::End { .. } => {
             let mut ended = call();

@@ -292,6 +292,15 @@ impl Core {
         serde_json::to_string(&all).unwrap_or_default()
     }
 
+    /// Whether a way has still to say what became of a question that it was to carry. What was decided meanwhile goes by
+    /// no other way, but a way that has begun says how it went.
+    pub(super) fn has_silent_ways(&self, ticket: &StoredTicket) -> bool {
+        let told: Vec<Carried> = serde_json::from_str(&ticket.channels).unwrap_or_default();
+        let mut silent = self.owner.ways().iter().filter(|way| told.iter().all(|told| told.way != way.id));
+        silent
+            .any(|way| ticket.state == TicketState::Waiting || self.owner.desk.is_begun(&(ticket.id, way.id)))
+    }
+
     /// Tells the owner something that asks for no decision; once it is no longer quiet.
     pub(super) fn tell_owner(&mut self, strangers: api::Strangers, now: Millis) -> Result<(), store::Error> {
         if self.quiet_until(now).is_some() {

@@ -124,8 +124,13 @@ async fn an_owners_word_that_names_no_question_decides_nothing_and_reaches_the_a
 
 /// A program that writes down what it was asked, a line each.
 fn program(folder: &Path) -> String {
-    let (path, log) = (folder.join("owner"), folder.join("asked"));
-    std::fs::write(&path, format!("#!/bin/sh\ncat >> {}\n", log.display())).unwrap();
+    script(folder, "owner", &format!("cat >> {}", folder.join("asked").display()))
+}
+
+/// A program of these lines.
+fn script(folder: &Path, name: &str, lines: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{lines}\n")).unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     format!("exec:{}", path.display())
 }
@@ -157,6 +162,28 @@ async fn a_flood_of_questions_reaches_the_owner_as_ten_and_one_that_holds_the_re
     let open: api::Questions = alice.ask(Command::Questions {}).await;
     assert_eq!(open.questions.len(), 25);
     assert_eq!(alice.refused(Command::OwnerTest {}).await, api::ErrorKind::TooFast);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_test_waits_for_the_word_of_each_way_though_one_has_answered_it() {
+    let relay = relay().await;
+    let folder = tempfile::tempdir().unwrap();
+    let gate = folder.path().join("gate");
+    assert!(std::process::Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    let ways = [
+        script(folder.path(), "slow", &format!("cat {}", gate.display())),
+        script(folder.path(), "quick", r#"echo '{"answer": "seen"}'"#),
+    ];
+    let alice = Agent::with("alice", &relay.url(), |settings| settings.owner = ways.to_vec());
+    let id = ask(&alice, Command::OwnerTest {}).await.ticket;
+    let decided = ask(&alice, Command::AwaitTicket { ticket: id, timeout_s: LONG_S }).await;
+    assert_eq!((decided.state, decided.channels.len()), (TicketState::Answered, 1));
+    let look = |timeout_s| alice.ask::<api::TicketReply>(Command::AwaitWays { ticket: id, timeout_s });
+    assert!(look(0.0).await.timeout, "one has said nothing yet");
+    std::fs::write(&gate, "").unwrap();
+    let told = look(LONG_S).await;
+    let channels: Vec<_> = told.ticket.channels.iter().map(|channel| channel.channel.clone()).collect();
+    assert_eq!((told.timeout, channels), (false, ways.to_vec()), "in the order in which they were named");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -193,6 +193,20 @@ impl Core {
         Ok(TicketReply { ticket: ticket_view(&ticket), timeout: open }.into())
     }
 
+    pub(in super::super) fn await_ways(
+        &mut self,
+        id: &TicketId,
+        timeout_s: f64,
+        attempt: Attempt,
+    ) -> Result<Answer, Fault> {
+        let ticket = self.store.ticket(id)?.ok_or_else(|| no_ticket(id))?;
+        let open = self.has_silent_ways(&ticket);
+        if open && !is_over(attempt, timeout_s) {
+            return Ok(Answer::Wait { until: deadline(attempt.since, timeout_s), topic: Topic::Journal });
+        }
+        Ok(TicketReply { ticket: ticket_view(&ticket), timeout: open }.into())
+    }
+
     pub(in super::super) fn owner_test(&mut self, attempt: Attempt) -> Result<Answer, Fault> {
         let question = "This is a test of the way to the owner; no decision is needed.";
         let expires_at = attempt.now + TEST_EXPIRY;

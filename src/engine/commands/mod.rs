@@ -55,6 +55,7 @@ impl Core {
                 self.escalate(question, options, call.as_ref(), *expires_s, attempt.now)
             }
             Command::AwaitTicket { ticket, timeout_s } => self.await_ticket(ticket, *timeout_s, attempt),
+            Command::AwaitWays { ticket, timeout_s } => self.await_ways(ticket, *timeout_s, attempt),
             Command::Questions {} => self.questions(attempt.now),
             Command::OwnerTest {} => self.owner_test(attempt),
             Command::OwnerReply { ticket, answer } => self.owner_reply(ticket, answer, attempt),
