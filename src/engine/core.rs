@@ -446,7 +446,7 @@ impl Core {
         self.give_up_offers(now)?;
         self.tidy_staging();
         self.fail_stalled_arrivals(now)?;
-        self.trim_queue()?;
+        self.trim_queue(now)?;
         self.tick_door(now)?;
         self.expire_tickets(now)?;
         self.put_questions(now)?;

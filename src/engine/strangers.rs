@@ -11,7 +11,7 @@ use super::core::Core;
 use super::files;
 use super::outputs::event;
 use crate::api::{self, KeyChanged, Time};
-use crate::proto::call::{Admission, Content, Digest, Entry, QUEUE_LIMIT, WINDOW, makes_room};
+use crate::proto::call::{Admission, Content, Digest, Entry, QUEUE_LIMIT, Queue, WINDOW, makes_room};
 use crate::proto::{EventKind, MessageKind, MessageState, Millis, PublicKey, Sender, Tier, safe_file_name};
 use crate::store::{self, NewEvent, WaitingMail};
 
@@ -56,22 +56,43 @@ impl Core {
     }
 
     /// The queue of calls has a bound.
-    pub(super) fn trim_queue(&mut self) -> Result<(), store::Error> {
+    pub(super) fn trim_queue(&mut self, now: Millis) -> Result<(), store::Error> {
         if !std::mem::take(&mut self.queue_grew) {
             return Ok(());
         }
         let mut waiting = self.store.queued_keys()?;
         let mut ranks: Vec<_> = waiting.iter().map(|(_, peer)| (*peer, self.book.tier(peer))).collect();
         while waiting.len() > QUEUE_LIMIT
-            && let Some(place) = makes_room(&ranks)
+            && let Some(leaving) = makes_room(&ranks)
         {
-            ranks.remove(place);
-            let (call, _) = waiting.remove(place);
+            ranks.remove(leaving.place);
+            let (call, _) = waiting.remove(leaving.place);
+            if leaving.by_others {
+                self.board.door().pushed_out(Queue::Calls, now);
+            }
             tracing::debug!(%call, "the queue of calls is full; this one goes");
             self.board.forget(&call);
             self.store.delete_call(&call)?;
         }
         Ok(())
+    }
+
+    /// Whether what claims to be of this key is not even opened: a stranger's, for a queue in which it would not last. Who
+    /// has done the work that is asked for then is heard all the same.
+    pub(super) fn is_shut_out(
+        &mut self,
+        claimed: &PublicKey,
+        queue: Queue,
+        now: Millis,
+    ) -> Result<bool, store::Error> {
+        if !self.board.door().is_crushed(queue, now)
+            || self.is_known(claimed)?
+            || self.store.count_mail_to(claimed)? > 0
+        {
+            return Ok(false);
+        }
+        self.board.door().shut_out(queue, now);
+        Ok(true)
     }
 
     // ---- mail ----
@@ -90,7 +111,7 @@ impl Core {
         };
         match self.board.door().admit_mail(from, tier, now) {
             Admission::Ring => self.keep(None, from, entry, true, now).map(drop),
-            Admission::Queue => self.queue_mail(from, entry),
+            Admission::Queue => self.queue_mail(from, entry, now),
             Admission::TurnAway | Admission::Ignore => {
                 tracing::debug!(message = %entry.id, "a stranger's mail is not wanted");
                 Ok(())
@@ -98,7 +119,7 @@ impl Core {
         }
     }
 
-    fn queue_mail(&mut self, from: &PublicKey, entry: Entry) -> Result<(), store::Error> {
+    fn queue_mail(&mut self, from: &PublicKey, entry: Entry, now: Millis) -> Result<(), store::Error> {
         let (text, file) = match entry.content {
             Content::Text(text) | Content::Escalation(text) | Content::OwnerSaid(text) => (text, None),
             Content::File { name, mime, bytes } => (bytes, Some((name, mime))),
@@ -110,10 +131,13 @@ impl Core {
         let mut waiting = self.store.waiting_mail()?;
         let mut ranks: Vec<_> = waiting.iter().map(|mail| (mail.peer, self.book.tier(&mail.peer))).collect();
         while waiting.len() > QUEUE_LIMIT
-            && let Some(place) = makes_room(&ranks)
+            && let Some(leaving) = makes_room(&ranks)
         {
-            ranks.remove(place);
-            let gone = waiting.remove(place);
+            ranks.remove(leaving.place);
+            let gone = waiting.remove(leaving.place);
+            if leaving.by_others {
+                self.board.door().pushed_out(Queue::Mail, now);
+            }
             tracing::debug!(message = %gone.message, "the queue of mail is full; this one goes");
             self.store.drop_mail(&gone.peer, &gone.message)?;
         }

@@ -14,11 +14,12 @@ use crate::engine::clock;
 use crate::engine::core::Core;
 use crate::engine::effects::Effect;
 use crate::mutants::{Mutant, planted};
+use crate::proto::call::Queue;
 use crate::proto::v2::signal;
 use crate::proto::{CallId, EventId, Millis, PublicKey, Tier};
 use crate::store::{self, Outgoing};
 use crate::transport::v2::{
-    DecryptBudget, MOST_WORK, Opened, Rumor, Wrap, WrapKind, WrapOptions, mail, open_wrap, seal_wrap,
+    DecryptBudget, MOST_WORK, Opened, Rumor, Sealed, Wrap, WrapKind, WrapOptions, mail, seal_wrap,
 };
 use crate::transport::{Class, RelayId, SealError, Signed};
 
@@ -84,11 +85,16 @@ impl Core {
         }
         // What waited during an absence is no flood.
         if told && backlog.len() >= CROWDED {
-            backlog.crowded_at = Some(Instant::now());
-            if std::mem::replace(&mut backlog.asked, WORK_UNDER_FLOOD) == 0 {
-                tracing::warn!("a flood of wraps; strangers are asked for proof of work");
-                self.announcer.soon();
-            }
+            self.ask_for_work();
+        }
+    }
+
+    fn ask_for_work(&mut self) {
+        let backlog = &mut self.lines.backlog;
+        backlog.crowded_at = Some(Instant::now());
+        if std::mem::replace(&mut backlog.asked, WORK_UNDER_FLOOD) == 0 {
+            tracing::warn!("a flood of wraps; strangers are asked for proof of work");
+            self.announcer.soon();
         }
     }
 
@@ -131,13 +137,9 @@ impl Core {
             }
             let Some(wrap) = backlog.worked.pop_front().or_else(|| backlog.wraps.pop_front()) else { break };
             backlog.bytes -= wrap.size();
-            let opened = match open_wrap(self.receiver(&wrap.receiver), &wrap, 0) {
-                Ok(opened) => opened,
-                Err(error) => {
-                    tracing::debug!(event = %wrap.id, %error, "a wrap was not taken");
-                    self.mark_handled(&wrap.id, now)?;
-                    continue;
-                }
+            let Some(opened) = self.open_wrap(&wrap, now)? else {
+                self.mark_handled(&wrap.id, now)?;
+                continue;
             };
             if self.is_known(&opened.from)? {
                 self.lines.backlog.budget.give_back();
@@ -156,7 +158,39 @@ impl Core {
         Ok(())
     }
 
-    fn is_known(&self, key: &PublicKey) -> Result<bool, store::Error> {
+    /// Opens a wrap, unless what is in it is not to be believed, or is a stranger's at a time when it would not be looked at.
+    fn open_wrap(&mut self, wrap: &Wrap, now: Millis) -> Result<Option<Opened>, store::Error> {
+        let opened = match Sealed::from_wrap(self.receiver(&wrap.receiver), wrap, 0) {
+            Ok(sealed) => {
+                // What it is stands inside. But signals expire, and mail does not.
+                let queue = if wrap.expires { Queue::Calls } else { Queue::Mail };
+                if wrap.work < WORK_UNDER_FLOOD && self.is_shut_out(&sealed.claimed(), queue, now)? {
+                    tracing::debug!(event = %wrap.id, "a stranger's, while too many come");
+                    self.ask_for_work();
+                    return Ok(None);
+                }
+                sealed.open(self.receiver(&wrap.receiver))
+            }
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok(opened) if opened.rumor.kind == signal::KIND && !wrap.expires => {
+                // Or a flood of rings would be taken for one of mail, where there is room.
+                tracing::debug!(event = %wrap.id, "a signal in a wrap that does not expire");
+                if !self.is_known(&opened.from)? {
+                    self.board.door().pushed_out(Queue::Mail, now);
+                }
+                Ok(None)
+            }
+            Ok(opened) => Ok(Some(opened)),
+            Err(error) => {
+                tracing::debug!(event = %wrap.id, %error, "a wrap was not taken");
+                Ok(None)
+            }
+        }
+    }
+
+    pub(in crate::engine) fn is_known(&self, key: &PublicKey) -> Result<bool, store::Error> {
         let with_them = |call: &crate::proto::call::Call| call.peer == *key;
         Ok(self.book.tier(key) != Tier::Stranger
             || self.owner.is_owner(key)
@@ -402,10 +436,7 @@ impl Core {
 fn options(letter: &Letter, now: Millis) -> WrapOptions {
     let now = now.as_secs();
     let options = match letter.dated {
-        true => WrapOptions {
-            expiration: Some(now + signal::LIFETIME.as_secs()),
-            ..WrapOptions::at(WrapKind::Stored, now)
-        },
+        true => WrapOptions::at(WrapKind::Stored, now),
         false => WrapOptions::fuzzed(now, clock::below(WrapOptions::FUZZ), clock::below(WrapOptions::FUZZ)),
     };
     WrapOptions { work: letter.work, ..options }

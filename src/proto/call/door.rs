@@ -12,11 +12,14 @@
 //! Who waits is in the queue that `inbox` shows. Nobody is woken for it, and the caller hears it ring. The queue is short:
 //! who has the most in it makes room, strangers before known peers, the oldest first ([`makes_room`]).
 //!
+//! Where strangers come faster than anybody looks ([`Door::is_crushed`]), what they send is not opened any more.
+//!
 //! What counted is persisted ([`Door::take_new`]) and read back at the start: a restart gives nobody a new allowance.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::crush::{Crush, Queue};
 use super::digest::{Counts, Digest, Turned};
 use crate::proto::{Millis, Protocol, PublicKey, StrangerPolicy, Tier};
 
@@ -68,6 +71,8 @@ pub struct Door {
     digest: Digest,
     /// The digest differs from what was persisted.
     is_digest_new: bool,
+    calls: Crush,
+    mail: Crush,
 }
 
 impl Door {
@@ -112,6 +117,31 @@ impl Door {
     fn note(&mut self, what: Turned, now: Millis) {
         self.digest.note(what, now);
         self.is_digest_new = true;
+    }
+
+    /// A stranger is pushed out of a queue by another one.
+    pub fn pushed_out(&mut self, queue: Queue, now: Millis) {
+        match queue {
+            Queue::Calls => self.calls.note(now),
+            Queue::Mail => self.mail.note(now),
+        }
+    }
+
+    /// Whether strangers who wait in a queue are pushed out before anybody can look.
+    pub fn is_crushed(&self, queue: Queue, now: Millis) -> bool {
+        match queue {
+            Queue::Calls => self.calls.lasts(now),
+            Queue::Mail => self.mail.lasts(now),
+        }
+    }
+
+    /// Something of a stranger was not opened for that.
+    pub fn shut_out(&mut self, queue: Queue, now: Millis) {
+        let what = match queue {
+            Queue::Calls => Turned::CallDropped,
+            Queue::Mail => Turned::MailDropped,
+        };
+        self.note(what, now);
     }
 
     /// A ring of this key.
@@ -180,7 +210,7 @@ impl Door {
 
 /// Who makes room in a queue that is too long: of those who wait, the oldest first, the place of the one that goes. A flood
 /// of strangers pushes out strangers, and one key that rings without end itself.
-pub fn makes_room(waiting: &[(PublicKey, Tier)]) -> Option<usize> {
+pub fn makes_room(waiting: &[(PublicKey, Tier)]) -> Option<Leaving> {
     let mut of_key: BTreeMap<&PublicKey, usize> = BTreeMap::new();
     for (key, _) in waiting {
         *of_key.entry(key).or_default() += 1;
@@ -189,7 +219,19 @@ pub fn makes_room(waiting: &[(PublicKey, Tier)]) -> Option<usize> {
         let (key, tier) = &waiting[*place];
         (*tier == Tier::Stranger, of_key.get(key), std::cmp::Reverse(*place))
     };
-    (0..waiting.len()).max_by_key(rank)
+    let place = (0..waiting.len()).max_by_key(rank)?;
+    let (key, tier) = &waiting[place];
+    let had_one = of_key.get(key) == Some(&1);
+    Some(Leaving { place, by_others: *tier == Tier::Stranger && had_one })
+}
+
+/// Who leaves a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaving {
+    /// Its place.
+    pub place: usize,
+    /// It is a stranger, and had no other place in it: others have pushed it out.
+    pub by_others: bool,
 }
 
 #[cfg(test)]
@@ -247,11 +289,20 @@ mod tests {
     fn who_has_the_most_in_the_queue_makes_room_and_known_peers_last() {
         let stranger = |number| (key(number), Tier::Stranger);
         let known = |number| (key(number), Tier::Known);
+        let leaving = |place, by_others| Some(Leaving { place, by_others });
         assert_eq!(makes_room(&[]), None);
-        assert_eq!(makes_room(&[stranger(1), stranger(2), stranger(3)]), Some(0), "the oldest");
-        assert_eq!(makes_room(&[stranger(1), stranger(2), stranger(2)]), Some(1), "the one with the most");
-        assert_eq!(makes_room(&[known(1), known(1), known(1), stranger(2)]), Some(3), "no known peer");
-        assert_eq!(makes_room(&[known(1), known(2), known(2)]), Some(1));
+        assert_eq!(makes_room(&[stranger(1), stranger(2), stranger(3)]), leaving(0, true), "the oldest");
+        assert_eq!(
+            makes_room(&[stranger(1), stranger(2), stranger(2)]),
+            leaving(1, false),
+            "the one with the most"
+        );
+        assert_eq!(
+            makes_room(&[known(1), known(1), known(1), stranger(2)]),
+            leaving(3, true),
+            "no known peer"
+        );
+        assert_eq!(makes_room(&[known(1), known(2), known(2)]), leaving(1, false));
     }
 
     #[test]

@@ -25,6 +25,7 @@
 //!   most, and then shown as a gap. What a peer said in a connected call is kept even if it arrives after the end.
 //! * Everything to be persisted comes out before the transmission or the event that depends on it.
 
+mod crush;
 mod digest;
 mod door;
 mod machine;
@@ -35,8 +36,9 @@ mod tests;
 
 use std::time::Duration;
 
+pub use crush::Queue;
 pub use digest::{Counts, Digest, Turned};
-pub use door::{Admission, Door, Knock, QUEUE_LIMIT, WINDOW, makes_room};
+pub use door::{Admission, Door, Knock, Leaving, QUEUE_LIMIT, WINDOW, makes_room};
 pub use machine::{Call, Ended, Machine, Refused};
 pub use signals::{Line, Signalled, Standing};
 pub use switchboard::{Limits, Myself, Place, Switchboard};

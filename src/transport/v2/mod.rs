@@ -44,5 +44,5 @@ pub(super) use self::session::is_frame;
 pub use self::session::{Session, SessionError, SessionEvent, SessionKey};
 pub use self::work::{MOST_WORK, mine_within};
 pub use self::wrap::{
-    Opened, Rumor, Wrap, WrapError, WrapKind, WrapOptions, largest_rumor, open_wrap, seal_wrap,
+    Opened, Rumor, Sealed, Wrap, WrapError, WrapKind, WrapOptions, largest_rumor, open_wrap, seal_wrap,
 };

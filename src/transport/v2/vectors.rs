@@ -211,7 +211,6 @@ fn write_the_vectors() {
         .iter()
         .map(|signal| {
             let stored = WrapOptions {
-                expiration: Some(NOW + signal::LIFETIME.as_secs()),
                 work: if matches!(signal.body, Body::Invite(_)) { 8 } else { 0 },
                 ..WrapOptions::at(WrapKind::Stored, NOW)
             };

@@ -16,6 +16,7 @@ use nostr_sdk::{Event, JsonUtil, Keys, Kind, Tag, TagKind, Timestamp, UnsignedEv
 
 use super::work;
 use crate::mutants::{Mutant, planted};
+use crate::proto::v2::signal;
 use crate::proto::{EventId, Hex, PublicKey};
 use crate::transport::identity::Identity;
 use crate::transport::ingest::{has_its_id, is_signed};
@@ -102,9 +103,13 @@ pub struct WrapOptions {
 }
 
 impl WrapOptions {
-    /// For signals, whose time is no secret: the wrap tells it anyway by its arrival.
+    /// For signals, whose time is no secret: the wrap tells it anyway by its arrival. Stored ones expire.
     pub const fn at(kind: WrapKind, now: u64) -> Self {
-        Self { kind, sealed_at: now, wrapped_at: now, expiration: None, work: 0 }
+        let expiration = match kind {
+            WrapKind::Stored => Some(now + signal::LIFETIME.as_secs()),
+            WrapKind::Ephemeral => None,
+        };
+        Self { kind, sealed_at: now, wrapped_at: now, expiration, work: 0 }
     }
 
     /// For mail (NIP-17): seal and wrap each set back by an offset of the caller's dice.
@@ -203,6 +208,8 @@ pub struct Wrap {
     pub created_at: u64,
     /// Bits of work that it proves (NIP-13).
     pub work: u8,
+    /// It says when relays may forget it (NIP-40): our signals do, mail does not.
+    pub expires: bool,
     author: PublicKey,
     content: String,
 }
@@ -215,6 +222,7 @@ impl Wrap {
             receiver,
             created_at: event.created_at.as_secs(),
             work: work::proven(event),
+            expires: event.tags.expiration().is_some(),
             author: Hex(event.pubkey.to_bytes()),
             content: event.content.clone(),
         }
@@ -278,53 +286,84 @@ pub enum WrapError {
     WrongId,
 }
 
-/// Opens a wrap to the identity, and verifies all that is in it. Costs about 0.3 ms, which strangers pay for by
-/// `asked` bits of work and share a [budget](super::DecryptBudget) for.
+/// A wrap whose outer layer is open. Who sealed what is in it is claimed, and not verified yet.
+#[derive(Debug)]
+pub struct Sealed<'a> {
+    wrap: &'a Wrap,
+    seal: Event,
+}
+
+impl<'a> Sealed<'a> {
+    /// Opens the outer layer of a wrap to the identity, which is half of the cost: 0.15 ms, which strangers pay for by
+    /// `asked` bits of work and share a [budget](super::DecryptBudget) for.
+    ///
+    /// # Errors
+    /// [`WrapError`]; `LacksWork` and `OtherReceiver` before anything is decrypted.
+    pub fn from_wrap(identity: &Identity, wrap: &'a Wrap, asked: u8) -> Result<Self, WrapError> {
+        if wrap.work < asked {
+            return Err(WrapError::LacksWork { proven: wrap.work, asked });
+        }
+        if wrap.receiver != identity.public_key() {
+            return Err(WrapError::OtherReceiver);
+        }
+        let author = nostr_sdk::PublicKey::from_byte_array(wrap.author.0);
+        let seal = nip44::decrypt(identity.keys().secret_key(), &author, &wrap.content)
+            .map_err(|_| WrapError::Undecryptable)?;
+        let seal = Event::from_json(seal).map_err(|_| WrapError::NotASeal)?;
+        if seal.kind.as_u16() != SEAL || !seal.tags.is_empty() {
+            return Err(WrapError::NotASeal);
+        }
+        Ok(Self { wrap, seal })
+    }
+
+    /// Who is said to have sealed it. Anybody can say so: it may be a reason to look no further, and never to trust.
+    pub fn claimed(&self) -> PublicKey {
+        Hex(self.seal.pubkey.to_bytes())
+    }
+
+    /// Verifies the seal, opens it, and verifies all that is in it.
+    ///
+    /// # Errors
+    /// [`WrapError`].
+    pub fn open(self, identity: &Identity) -> Result<Opened, WrapError> {
+        let Self { wrap, seal } = self;
+        if !has_its_id(&seal) || !is_signed(&seal) {
+            return Err(WrapError::BadSeal);
+        }
+        let rumor = nip44::decrypt(identity.keys().secret_key(), &seal.pubkey, &seal.content)
+            .map_err(|_| WrapError::SealUndecryptable)?;
+        let mut rumor = UnsignedEvent::from_json(rumor).map_err(|_| WrapError::NotARumor)?;
+        if rumor.tags.len() > MAX_TAGS {
+            return Err(WrapError::NotARumor);
+        }
+        if rumor.pubkey != seal.pubkey {
+            return Err(WrapError::OtherAuthor);
+        }
+        if rumor.verify_id().is_err() && !planted(Mutant::ClaimedIdTrusted) {
+            return Err(WrapError::WrongId);
+        }
+        let id = rumor.id();
+        Ok(Opened {
+            from: Hex(seal.pubkey.to_bytes()),
+            to: wrap.receiver,
+            rumor: Rumor {
+                kind: rumor.kind.as_u16(),
+                created_at: rumor.created_at.as_secs(),
+                tags: rumor.tags.iter().map(|tag| tag.as_slice().to_vec()).collect(),
+                content: rumor.content,
+            },
+            id: Hex(id.to_bytes()),
+            wrap: wrap.id,
+        })
+    }
+}
+
+/// Opens a wrap to the identity, both layers, and verifies all that is in it.
 ///
 /// # Errors
-/// [`WrapError`]; `LacksWork` and `OtherReceiver` before anything is decrypted.
+/// As [`Sealed::from_wrap`] and [`Sealed::open`].
 pub fn open_wrap(identity: &Identity, wrap: &Wrap, asked: u8) -> Result<Opened, WrapError> {
-    if wrap.work < asked {
-        return Err(WrapError::LacksWork { proven: wrap.work, asked });
-    }
-    if wrap.receiver != identity.public_key() {
-        return Err(WrapError::OtherReceiver);
-    }
-    let secret = identity.keys().secret_key();
-    let author = nostr_sdk::PublicKey::from_byte_array(wrap.author.0);
-    let seal = nip44::decrypt(secret, &author, &wrap.content).map_err(|_| WrapError::Undecryptable)?;
-    let seal = Event::from_json(seal).map_err(|_| WrapError::NotASeal)?;
-    if seal.kind.as_u16() != SEAL || !seal.tags.is_empty() {
-        return Err(WrapError::NotASeal);
-    }
-    if !has_its_id(&seal) || !is_signed(&seal) {
-        return Err(WrapError::BadSeal);
-    }
-    let rumor =
-        nip44::decrypt(secret, &seal.pubkey, &seal.content).map_err(|_| WrapError::SealUndecryptable)?;
-    let mut rumor = UnsignedEvent::from_json(rumor).map_err(|_| WrapError::NotARumor)?;
-    if rumor.tags.len() > MAX_TAGS {
-        return Err(WrapError::NotARumor);
-    }
-    if rumor.pubkey != seal.pubkey {
-        return Err(WrapError::OtherAuthor);
-    }
-    if rumor.verify_id().is_err() && !planted(Mutant::ClaimedIdTrusted) {
-        return Err(WrapError::WrongId);
-    }
-    let id = rumor.id();
-    Ok(Opened {
-        from: Hex(seal.pubkey.to_bytes()),
-        to: wrap.receiver,
-        rumor: Rumor {
-            kind: rumor.kind.as_u16(),
-            created_at: rumor.created_at.as_secs(),
-            tags: rumor.tags.iter().map(|tag| tag.as_slice().to_vec()).collect(),
-            content: rumor.content,
-        },
-        id: Hex(id.to_bytes()),
-        wrap: wrap.id,
-    })
+    Sealed::from_wrap(identity, wrap, asked)?.open(identity)
 }
 
 #[cfg(test)]

@@ -64,11 +64,12 @@ def sealed(sender, receiver, inner, *, tags=(), kind=SEAL) -> dict:
     return event(sender, kind, content, tags)
 
 
-def wrapped(receiver, seal, *, kind=WRAP, p=None, at=None) -> dict:
-    """A seal in a gift wrap, of a key made for it."""
+def wrapped(receiver, seal, *, kind=WRAP, p=None, at=None, expires=True) -> dict:
+    """A seal in a gift wrap, of a key made for it. Signals expire, mail does not."""
     keys = Keys.generate()
     content = nip44_encrypt(keys.secret_key(), receiver, json.dumps(seal), Nip44Version.V2)
-    return event(keys, kind, content, [["p", p or receiver.to_hex()]], at)
+    tags = [["p", p or receiver.to_hex()], *([["expiration", str(now() + 86_400)]] if expires else [])]
+    return event(keys, kind, content, tags, at)
 
 
 def signal(sender, receiver, at=None, **members) -> dict:
@@ -103,7 +104,7 @@ def mail(sender, receiver, number) -> dict:
     """A text outside of calls."""
     tags = [["p", receiver.to_hex()], ["p2p-seq", str(number)]]
     inner = rumor(sender.public_key().to_hex(), 14, f"mail {number}", tags)
-    return wrapped(receiver, sealed(sender, receiver, inner))
+    return wrapped(receiver, sealed(sender, receiver, inner), expires=False)
 
 
 def spoilt(text) -> str:
