@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::session::Session;
 use super::{DONE, Verdict, show};
 use crate::api::{Error, ErrorKind};
-use crate::home::write_atomically;
+use crate::home::{not_written, write_atomically};
 use crate::proto::text::shell_word;
 
 /// The name of the skill and of its folder, as that of the deployed agents.
@@ -211,11 +211,5 @@ fn hash(bytes: &[u8]) -> String {
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Error {
-    let message = format!("{} cannot be used: {error}", path.display());
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::new(ErrorKind::DiskFull, message, "free some space, then run the command again")
-        }
-        _ => Error::new(ErrorKind::InvalidValue, message, "name a folder that you can write to: --dir DIR"),
-    }
+    not_written(path, error, ErrorKind::InvalidValue, "name a folder that you can write to: --dir DIR")
 }

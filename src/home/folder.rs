@@ -103,6 +103,27 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_parent(path)
 }
 
+/// The error of a file or folder that could not be written: of `kind` with its `hint`, unless the disk is full.
+pub fn not_written(path: &Path, error: &io::Error, kind: ErrorKind, hint: &str) -> Error {
+    let message = format!("{} cannot be written: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Error::new(ErrorKind::DiskFull, message, "free some space, then run the command again")
+        }
+        _ => Error::new(kind, message, hint),
+    }
+}
+
+/// As [`not_written`], of a file of the home, whose old content still stands.
+pub(super) fn unwritable(path: &Path, error: &io::Error) -> Error {
+    not_written(
+        path,
+        error,
+        ErrorKind::UnsafeHome,
+        "nothing was changed: see to the disk, then run the command again",
+    )
+}
+
 /// Like [`write_atomically`], but an existing file stays as it is, however many processes try at once.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use super::folder::unwritable;
 use super::private::{self, NotPrivate};
 use super::{Home, write_atomically};
 use crate::api::{Error, ErrorKind};
@@ -102,11 +103,11 @@ pub fn remove(home: &Home, id: &str) -> Result<Hook, Error> {
 fn change<T>(home: &Home, change: impl FnOnce(&mut Vec<Hook>) -> Result<T, Error>) -> Result<T, Error> {
     // Of two commands that change the file at once, the second sees what the first wrote.
     let folder = File::open(home.state()).and_then(|folder| folder.lock().map(|()| folder));
-    let _lock = folder.map_err(|error| unwritable(home, &error))?;
+    let _lock = folder.map_err(|error| unwritable(&home.hooks(), &error))?;
     let mut hooks = Hooks { hooks: read(home)? };
     let changed = change(&mut hooks.hooks)?;
     let text = serde_json::to_string_pretty(&hooks).map_err(Error::internal)? + "\n";
-    write_atomically(&home.hooks(), text.as_bytes()).map_err(|error| unwritable(home, &error))?;
+    write_atomically(&home.hooks(), text.as_bytes()).map_err(|error| unwritable(&home.hooks(), &error))?;
     Ok(changed)
 }
 
@@ -116,18 +117,6 @@ fn unusable(home: &Home, why: &dyn std::fmt::Display) -> Error {
         ErrorKind::InvalidValue,
         format!("{place} cannot be used: {why}"),
         "correct it, or move it away and add the hooks again: p2p-comm on EVENT -- PROGRAM",
-    )
-}
-
-fn unwritable(home: &Home, error: &io::Error) -> Error {
-    let kind = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::DiskFull,
-        _ => ErrorKind::UnsafeHome,
-    };
-    Error::new(
-        kind,
-        format!("{} cannot be written: {error}", home.hooks().display()),
-        "nothing was changed: see to the disk, then run the command again",
     )
 }
 

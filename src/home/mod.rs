@@ -39,7 +39,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use self::dumps::forbid_core_dumps;
-pub use self::folder::{create_private, restrict_new_files, write_atomically};
+pub use self::folder::{create_private, not_written, restrict_new_files, write_atomically};
 pub use self::lock::{Holder, HomeLock, StartLock};
 pub use self::private::read_secret;
 pub use self::settings::Settings;

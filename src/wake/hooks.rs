@@ -180,19 +180,7 @@ mod tests {
     use crate::proto::Millis;
 
     fn event(cursor: u64) -> Event {
-        Event {
-            cursor,
-            kind: EventKind::Gap,
-            at: Time(Millis(0)),
-            call: None,
-            message: None,
-            progress: None,
-            call_state: None,
-            escalation: None,
-            key_changed: None,
-            relay: None,
-            strangers: None,
-        }
+        crate::wake::event(cursor, EventKind::Gap)
     }
 
     /// An engine with a journal of some events, which ends when all were passed. What was passed, in order.

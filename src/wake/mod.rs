@@ -163,3 +163,21 @@ impl Keeper {
         }
     }
 }
+
+/// An event with nothing in it.
+#[cfg(test)]
+fn event(cursor: u64, kind: crate::api::EventKind) -> crate::api::Event {
+    crate::api::Event {
+        cursor,
+        kind,
+        at: crate::api::Time(crate::proto::Millis(0)),
+        call: None,
+        message: None,
+        progress: None,
+        call_state: None,
+        escalation: None,
+        key_changed: None,
+        relay: None,
+        strangers: None,
+    }
+}

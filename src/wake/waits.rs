@@ -114,24 +114,7 @@ fn words(kind: EventKind) -> (&'static str, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Time;
-    use crate::proto::Millis;
-
-    fn event(cursor: u64, kind: EventKind) -> Event {
-        Event {
-            cursor,
-            kind,
-            at: Time(Millis(0)),
-            call: None,
-            message: None,
-            progress: None,
-            call_state: None,
-            escalation: None,
-            key_changed: None,
-            relay: None,
-            strangers: None,
-        }
-    }
+    use crate::wake::event;
 
     #[test]
     fn a_wake_counts_and_says_where_to_look() {

@@ -26,7 +26,7 @@ use serde::Serialize;
 use self::manager::Answer;
 use super::{Launcher, stop};
 use crate::api::{Error, ErrorKind};
-use crate::home::Home;
+use crate::home::{Home, not_written};
 
 /// What our files say about themselves; a comment in both formats.
 const MARK: &str = "written by `p2p-comm daemon install`; `p2p-comm daemon uninstall` removes it";
@@ -211,13 +211,7 @@ fn write(file: &Path, text: &str) -> Result<(), Error> {
 }
 
 fn unwritable(file: &Path, error: &io::Error) -> Error {
-    let message = format!("{} cannot be used: {error}", file.display());
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::new(ErrorKind::DiskFull, message, "free some space, then run the command again")
-        }
-        _ => Error::new(ErrorKind::InvalidValue, message, "see to its rights, then run the command again"),
-    }
+    not_written(file, error, ErrorKind::InvalidValue, "see to its rights, then run the command again")
 }
 
 fn shell(path: &Path) -> String {

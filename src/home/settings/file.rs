@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::{Key, Warning};
 use crate::api::{Error, ErrorKind};
+use crate::home::folder::unwritable;
 use crate::home::{Home, write_atomically};
 use crate::proto::text::quote;
 
@@ -52,7 +53,7 @@ pub(super) fn read(home: &Home) -> Result<(BTreeMap<String, toml::Value>, Vec<Wa
 pub(super) fn change(home: &Home, values: &[(&str, toml::Value)], existing: Existing) -> Result<(), Error> {
     // Of two commands that change the file at once, the second sees what the first wrote.
     let folder = File::open(home.state()).and_then(|folder| folder.lock().map(|()| folder));
-    let _lock = folder.map_err(|error| unwritable(home, &error))?;
+    let _lock = folder.map_err(|error| unwritable(&home.config(), &error))?;
     let before = read_text(home)?;
     let mut text = before.clone();
     let mut added = String::new();
@@ -75,7 +76,7 @@ pub(super) fn change(home: &Home, values: &[(&str, toml::Value)], existing: Exis
     if text == before {
         return Ok(());
     }
-    write_atomically(&home.config(), text.as_bytes()).map_err(|error| unwritable(home, &error))
+    write_atomically(&home.config(), text.as_bytes()).map_err(|error| unwritable(&home.config(), &error))
 }
 
 fn read_text(home: &Home) -> Result<String, Error> {
@@ -112,17 +113,5 @@ fn mistake(home: &Home, line: usize, why: &str) -> Error {
         ErrorKind::InvalidValue,
         format!("{}, line {line}: {why}", home.config().display()),
         "correct that line; p2p-comm config --help has the settings",
-    )
-}
-
-fn unwritable(home: &Home, error: &io::Error) -> Error {
-    let kind = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::DiskFull,
-        _ => ErrorKind::UnsafeHome,
-    };
-    Error::new(
-        kind,
-        format!("{} cannot be written: {error}", home.config().display()),
-        "nothing was changed: see to the disk, then run the command again",
     )
 }
