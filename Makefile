@@ -31,6 +31,8 @@ AS_MATURIN = PYO3_BUILD_EXTENSION_MODULE=1 \
 	PYO3_CONFIG_FILE=$$(ls -t $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/maturin/pyo3-config-*.txt | head -n 1)
 
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src skill -type f)
+# The tests wait for the most part, so two share a core gladly. Those of a file share its relay.
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
 NEXTEST := $(shell command -v cargo-nextest)
 DENY := $(shell command -v cargo-deny)
 
@@ -48,8 +50,7 @@ demo: $(NATIVE)
 test: $(TOOLS)
 	@$(TIMED) 'Rust tests' cargo $(if $(NEXTEST),nextest run,test) --locked
 	@$(MAKE) --no-print-directory --quiet $(NATIVE)
-	@$(TIMED) 'Python tests' $(BIN)/python -m pytest tests/python
-	@$(TIMED) 'interop tests' $(BIN)/python -m pytest tests/interop
+	@$(TIMED) 'Python and interop tests' $(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/python tests/interop
 
 lint: $(TOOLS)
 	@$(TIMED) 'rustfmt' cargo fmt --check

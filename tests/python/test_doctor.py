@@ -99,6 +99,11 @@ def loosen(path: Callable[[Home], Path], mode: int) -> Callable[[Home], object]:
     return lambda home: path(home).chmod(mode)
 
 
+def socket_of(home: Home) -> Path:
+    assert home.socket
+    return home.socket
+
+
 def damage(home: Home) -> None:
     """A database that the next start finds damaged."""
     home.stop()
@@ -112,7 +117,7 @@ FAULTS = {
     "key open to the group": Fault("identity", loosen(lambda home: home.identity_file, 0o640), "others may read"),
     "database open to readers": Fault("permissions", loosen(lambda home: home.state / "state.db", 0o644), "state.db"),
     "log open to readers": Fault("permissions", loosen(lambda home: home.state / "daemon.log", 0o604), "daemon.log"),
-    "socket open to others": Fault("socket", loosen(lambda home: home.state / "daemon.sock", 0o666), "mode 666"),
+    "socket open to others": Fault("socket", lambda home: socket_of(home).chmod(0o666), "mode 666"),
     "paused daemon": Fault("daemon", lambda home: os.kill(home.daemon_pid(), signal.SIGSTOP), "not responding"),
     "damaged database": Fault("database", damage, "was damaged"),
     "a way to the owner that is none": Fault(
@@ -270,8 +275,9 @@ def test_a_database_of_a_later_version_is_left_alone_and_the_way_out_named(home:
 
 
 def test_what_a_killed_daemon_left_is_no_fault(home: Home) -> None:
+    left = socket_of(home)
     home.kill_daemon()
-    assert (home.state / "daemon.sock").exists()
+    assert left.exists()
     assert_well(home)
 
 

@@ -48,7 +48,7 @@ def over_the_socket(home: Home, method: str, **params: Any) -> Json:
     """Asks the daemon as any program may, without our command line in between."""
     with socket.socket(socket.AF_UNIX) as line:
         line.settimeout(COMMAND_S)
-        line.connect(str(home.state / "daemon.sock"))
+        line.connect(str(home.socket))
         line.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n")
         answer: Json = json.loads(line.makefile().readline())
     return answer

@@ -163,11 +163,17 @@ class Home:
         """The process id of the running daemon; starts it if need be."""
         return int(self.ok("status")["daemon"]["pid"])
 
+    @property
+    def socket(self) -> Path | None:
+        """The socket of the daemon, if one is ready: in the home, or where a path is short enough."""
+        with suppress(OSError, ValueError):
+            path = json.loads((self.state / "daemon.lock").read_text())["socket"]
+            return Path(path) if path else None
+        return None
+
     def is_served(self) -> bool:
         """Whether a daemon of this home is ready."""
-        with suppress(OSError, ValueError):
-            return bool(json.loads((self.state / "daemon.lock").read_text())["socket"])
-        return False
+        return self.socket is not None
 
     def run_under(self, *prefix: str | Path, **environment: str) -> subprocess.Popen[str]:
         """Starts the daemon by way of another program, and waits until it serves. The caller ends it."""
