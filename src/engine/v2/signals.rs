@@ -148,6 +148,7 @@ impl Core {
         self.lines.keys.insert(public, call.id);
         self.effects.push(Effect::Listen(public, relays.clone()));
         self.effects.push(Effect::Post(letter.clone()));
+        self.send_without_work(&letter, now);
         self.lines
             .offers
             .insert(call.id, Pending { initiator, letter, id, generation, relays, way: Way::Unpublished });

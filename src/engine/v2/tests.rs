@@ -364,6 +364,24 @@ async fn who_asks_for_work_in_its_presence_gets_it_in_every_wrap() {
             break;
         }
     }
+
+    // Whom we know need not wait for the work: the same offer goes without it at once.
+    alice.ask::<api::EndReply>(Command::End { call: None }).await;
+    let key = worker.identity.public_key().to_string();
+    let add = Command::ContactEdit(api::ContactEdit::Add { name: "friend".into(), key });
+    alice.ask::<api::Contacts>(add).await;
+    alice.call("friend").await;
+    let mut offer = None;
+    loop {
+        let wrap = worker.until(|inbound| matches!(inbound, Inbound::Wrap { .. })).await;
+        let Inbound::Wrap { wrap, .. } = wrap else { panic!("only wraps were waited for") };
+        let opened = crate::transport::v2::open_wrap(&worker.identity, &wrap, 0).unwrap();
+        if wrap.work < 10 {
+            offer = Some(opened.id);
+        } else if offer == Some(opened.id) {
+            break;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

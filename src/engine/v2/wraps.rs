@@ -281,6 +281,18 @@ impl Core {
         seal_wrap(self.identity_in(&letter.call()), &letter.to, &letter.rumor, &options(letter, now))
     }
 
+    /// Work takes a while, and whoever knows us opens what we send without it: whom we know need not wait. What becomes of
+    /// this wrap is nothing to us; the one with the work follows.
+    pub(super) fn send_without_work(&mut self, letter: &Letter, now: Millis) {
+        if letter.work == 0 || self.book.tier(&letter.to) == Tier::Stranger {
+            return;
+        }
+        let plain = Letter { work: 0, ..letter.clone() };
+        if let Ok(signed) = self.seal(&plain, now) {
+            self.effects.push(Effect::PublishTo(signed, plain.relays));
+        }
+    }
+
     fn handle_sealed(
         &mut self,
         letter: &Letter,

@@ -36,6 +36,7 @@ def test_rings_of_so_many_keys_cost_little_and_a_contact_comes_through(
         alice, bob = new_home("alice", *urls), new_home("bob", *urls)
         key = alice.ok("status")["agent"]["pubkey"]
         bob.ok("contacts", "add", "alice", key)
+        alice.ok("contacts", "add", "bob", bob.ok("status")["agent"]["pubkey"])
         for home, peer in ((alice, bob), (bob, alice)):
             home.sees(str(peer.agent_id))
         me = bob.ok("status")["agent"]["pubkey"]
