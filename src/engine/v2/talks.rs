@@ -311,6 +311,16 @@ impl Core {
         Ok(())
     }
 
+    /// The call cannot go on: what it knows of itself is not what it was.
+    pub(in crate::engine) fn lose_talk(&mut self, id: &CallId, now: Millis) -> Result<(), store::Error> {
+        self.open_talk(id)?;
+        if let Some(talk) = self.lines.talks.get_mut(id) {
+            talk.delivery.abandon();
+            self.drain_talk(id, now)?;
+        }
+        Ok(())
+    }
+
     // ---- commands ----
 
     /// Says something in a call. Its row is written by the caller.
