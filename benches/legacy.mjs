@@ -29,6 +29,8 @@ const publicKey = getPublicKey(secretKey)
 const room = crypto.randomUUID()
 
 const relay = await Relay.connect(url)
+// Its 4.4 s are short for a burst on a busy machine.
+relay.publishTimeout = 60_000
 
 async function receive() {
   await new Promise(oneose =>

@@ -34,7 +34,7 @@ ALONE = 60
 STREAM, STREAM_US = 500, 2_000
 AWAITED = 500
 AT_ONCE = 4_000
-AT_ONCE_LEGACY = 200
+AT_ONCE_LEGACY = 100
 SETUPS = 5
 
 RELAY_CONFIGURATION = """\
@@ -71,6 +71,15 @@ class Contender:
         self.process.stdin.write(" ".join(map(str, words)) + "\n")
         self.process.stdin.flush()
         return self.reply()
+
+    def cpu_ns(self) -> int:
+        """What it and its children have used of the processors."""
+        family, used = [self.process.pid], 0
+        for process in family:
+            for task in Path(f"/proc/{process}/task").iterdir():
+                used += int((task / "schedstat").read_text().split()[0])
+                family += map(int, (task / "children").read_text().split())
+        return used
 
     def stop(self) -> None:
         """Lets it end."""
@@ -168,7 +177,9 @@ def main(arguments: list[str]) -> None:
             measured: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
             for turn in range(rounds + 1):
                 for name in names:
+                    before = contenders[name].cpu_ns()
                     reply = contenders[name].ask(*words)
+                    reply["cpu_us"] = (contenders[name].cpu_ns() - before) / 1e3 / int(words[1])
                     if turn > 0:
                         measured[name].append(reply)
             return measured
@@ -176,7 +187,8 @@ def main(arguments: list[str]) -> None:
         def pick(measured: dict[str, list[dict[str, Any]]], key: str) -> dict[str, list[Any]]:
             return {name: [block[key] for block in found] for name, found in measured.items()}
 
-        alone = pick(blocks_of(list(contenders), "alone", ALONE), "arrived")
+        singly = blocks_of(list(contenders), "alone", ALONE)
+        alone = pick(singly, "arrived")
         disk = blocks_of(["raw"], "disk", ALONE)["raw"]
         stages = blocks_of(["engine"], "stages", ALONE)["engine"]
         streamers = [name for name in contenders if name not in ("raw", "engine", "engine, os", "nostr-tools")]
@@ -213,6 +225,8 @@ def main(arguments: list[str]) -> None:
         "taken_times_slim": {name: times(taken[name], arrived[theirs[-1]]) for name in ours},
         "arrived_times_slim": {name: times(arrived[name], arrived[theirs[-1]]) for name in ours},
         "share_of_raw": {name: round(1 / times(arrived["raw"], arrived[name]), 3) for name in [*ours, *theirs]},
+        "cpu_us_alone": {name: median(costs) for name, costs in pick(singly, "cpu_us").items()},
+        "cpu_us_at_once": {name: median(costs) for name, costs in pick(bursts, "cpu_us").items()},
         "setup_us": {name: microseconds(samples) for name, samples in setups.items()},
     }
     report(results)
@@ -244,6 +258,8 @@ def report(results: dict[str, Any]) -> None:
         for name, rate in results["taken_per_s"].items()
     ]
     show("a second", ["awaited", "taken", "arrived", "delivered"], rows)
+    rows = [(name, [str(cost), str(results["cpu_us_at_once"][name])]) for name, cost in results["cpu_us_alone"].items()]
+    show("CPU of both sides a message, µs", ["alone", "at once"], rows)
     for key in ("alone_ratio_to_ours", "alone_ratio_to_ours_os", "multiple_of_raw", "arrived_times_slim"):
         show(key.replace("_", " "), ["times"], [(name, [f"{it:.2f}"]) for name, it in results[key].items()])
 

@@ -44,7 +44,7 @@ class Stream(ABC, Generic[T]):
     """
 
     _AHEAD = 0
-    """How many further events a wait may bring. Only of a stream that nobody else reads, and whose events do not age."""
+    """How many further events a wait may bring: for a stream that nobody else reads, and whose events do not age."""
 
     def __init__(
         self,

@@ -396,13 +396,16 @@ impl Core {
         stage!("handled");
         let committed = done.and_then(|()| self.store.commit());
         stage!("committed");
+        let is_committed = committed.is_ok();
         self.conclude(committed);
         // Whoever waits comes before the frames: sealing an acknowledgement takes longer than the answer.
         if !self.stirred.is_empty() {
             self.wake(now);
         }
-        self.pump_talks();
         self.wake_expired(now);
+        if is_committed {
+            self.pump_talks();
+        }
         self.board.evict_idle();
     }
 
@@ -417,7 +420,7 @@ impl Core {
             });
             self.refuse(requests, error);
         }
-        handled.and_then(|()| self.tick(now))
+        handled.and_then(|()| self.say_reads(now)).and_then(|()| self.tick(now))
     }
 
     fn handle(&mut self, input: Input, now: Millis) -> Result<(), store::Error> {

@@ -277,10 +277,10 @@ impl Core {
 
     /// A message was taken: a peer that can be told is told.
     pub(super) fn mark_read(&mut self, message: &MessageId, now: Millis) -> Result<(), store::Error> {
-        match self.store.mark_read(message, now)? {
-            Some(call) => self.say_read(&call, *message, now),
-            None => Ok(()),
+        if let Some((call, row)) = self.store.mark_read(message, now)? {
+            self.note_read(&call, row, *message);
         }
+        Ok(())
     }
 
     pub(in super::super) fn whole_call(
