@@ -192,19 +192,23 @@ def main(arguments: list[str]) -> None:
         disk = blocks_of(["raw"], "disk", ALONE)["raw"]
         stages = blocks_of(["engine"], "stages", ALONE)["engine"]
         streamers = [name for name in contenders if name not in ("raw", "engine", "engine, os", "nostr-tools")]
-        streams = pick(blocks_of(streamers, "stream", STREAM, STREAM_US, rounds=count // 3), "arrived")
+        streams = pick(blocks_of(streamers, "stream", STREAM, STREAM_US, rounds=max(1, count // 3)), "arrived")
         senders = ["ours", "ours, os", "ours, embedded relay", "engine"]
-        awaited = pick(blocks_of(senders, "awaited", AWAITED, rounds=count // 2), "per_s")
+        awaited = pick(blocks_of(senders, "awaited", AWAITED, rounds=max(1, count // 2)), "per_s")
         ours = [name for name in contenders if name.startswith(("ours", "engine"))]
         theirs = [name for name in contenders if name.startswith("slim")]
-        bursts = blocks_of([*ours, *theirs, "raw"], "burst", AT_ONCE, rounds=count // 2)
-        bursts |= blocks_of(["nostr-tools"], "burst", AT_ONCE_LEGACY, rounds=count // 3)
+        bursts = blocks_of([*ours, *theirs, "raw"], "burst", AT_ONCE, rounds=max(1, count // 2))
+        bursts |= blocks_of(["nostr-tools"], "burst", AT_ONCE_LEGACY, rounds=max(1, count // 3))
         taken, arrived = pick(bursts, "taken_per_s"), pick(bursts, "arrived_per_s")
         delivered = pick(
-            blocks_of([name for name in ours if name.startswith("ours")], "delivered", AT_ONCE, rounds=count // 2),
+            blocks_of(
+                [name for name in ours if name.startswith("ours")], "delivered", AT_ONCE, rounds=max(1, count // 2)
+            ),
             "delivered_per_s",
         )
-        setups = pick(blocks_of(["ours", "ours, embedded relay"], "setup", SETUPS, rounds=count // 2), "connected")
+        setups = pick(
+            blocks_of(["ours", "ours, embedded relay"], "setup", SETUPS, rounds=max(1, count // 2)), "connected"
+        )
 
     latencies = {name: microseconds(samples) for name, samples in alone.items()}
     rivals = {name: ratio(alone["ours"], samples) for name, samples in alone.items() if name != "ours"}
@@ -216,7 +220,7 @@ def main(arguments: list[str]) -> None:
         "alone_ratio_to_ours_os": {name: ratio(alone["ours, os"], alone[name]) for name in alone if name != "ours, os"},
         "multiple_of_raw": {name: ratio(alone["raw"], samples) for name, samples in alone.items()},
         "disk_us": {key: microseconds([block[key] for block in disk]) for key in ("append", "in_place")},
-        "stages_us": {name: microseconds([block[name] for block in stages]) for name in stages[0]},
+        "stages_us": {name: microseconds([block[name] for block in stages]) for name in stages[0] if name != "cpu_us"},
         "stream_us": {name: microseconds(samples) for name, samples in streams.items()},
         "awaited_per_s": {name: median(rates) for name, rates in awaited.items()},
         "taken_per_s": {name: median(rates) for name, rates in taken.items()},
