@@ -4,6 +4,7 @@
 #   make test    Rust, Python and interop tests
 #   make lint    formatters, linters, type checkers, and the links of the documentation
 #   make bench   the benchmarks
+#   make callgrind   instructions of the hot functions; needs valgrind
 #   make soak    the tests that take minutes
 #   make fuzz    what strangers can send, guided by coverage: a minute an input, or P2P_FUZZ_SECONDS
 #   make mutants plants fifteen bugs, one after the other: a check catches each
@@ -41,7 +42,7 @@ ifeq ($(shell $(BIN)/python -c 'print("alive")' 2>/dev/null),)
 $(TOOLS): always
 endif
 
-.PHONY: demo test lint bench soak fuzz mutants browser docs reference frameworks clean always
+.PHONY: demo test lint bench callgrind soak fuzz mutants browser docs reference frameworks clean always
 .DEFAULT_GOAL := test
 
 demo: $(NATIVE)
@@ -66,6 +67,9 @@ lint: $(TOOLS)
 
 bench: $(TOOLS)
 	@$(TIMED) 'benchmarks' scripts/bench.sh
+
+callgrind:
+	@$(TIMED) 'instructions' scripts/callgrind.sh
 
 soak: $(NATIVE)
 	@$(TIMED) 'nostr-rs-relay' scripts/install-nostr-rs-relay.sh

@@ -6,13 +6,11 @@ command line without Python. The runs are interleaved, so that a busy moment of 
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 from support import CONSOLE_SCRIPT, PYTHON, Usage, daemon, environment_of, home, quantile, relays, run_once, show, tell
 
 RUNS = 60
-IMPORT = "import time; begun = time.perf_counter(); import p2p_comm; print((time.perf_counter() - begun) * 1e3)"
 
 
 def main(binary: str) -> None:
@@ -33,7 +31,6 @@ def main(binary: str) -> None:
     differences = {
         "console script above python -c pass": above(script, interpreter),
         "console script above python -I -S -c pass": above(script, bare),
-        "import p2p_comm": import_time(),
     }
 
     columns = ["wall_p50_ms", "wall_p90_ms", "cpu_p50_ms"]
@@ -56,12 +53,6 @@ def figures(runs: tuple[Usage, ...]) -> dict[str, float]:
 def above(one: tuple[Usage, ...], other: tuple[Usage, ...]) -> float:
     """How much longer one program takes than another that ran beside it: the median over the rounds."""
     return round(quantile([mine.wall - theirs.wall for mine, theirs in zip(one, other, strict=True)], 0.5), 2)
-
-
-def import_time() -> float:
-    """What `import p2p_comm` takes, in milliseconds, in an interpreter that has just started: the median."""
-    command = [PYTHON, "-c", IMPORT]
-    return round(quantile([float(subprocess.check_output(command)) for _ in range(RUNS)], 0.5), 2)
 
 
 if __name__ == "__main__":

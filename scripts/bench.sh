@@ -17,12 +17,19 @@ rm -rf "$out"/{tmp,wheel,*.txt,results.json}
 mkdir -p "$TMPDIR"
 trap 'rm -rf "$TMPDIR"' EXIT
 
+echo "others, to compare with" >&2
+relay=$(scripts/install-nostr-rs-relay.sh)
+node=$(scripts/install-node-parts.sh)
+slim=$(scripts/install-slim.sh)
+
 echo "building" >&2
 "${PYTHON:-python3}" -m venv "$venv"
 "$maturin" build --quiet --release --locked --interpreter "$venv/bin/python" --out "$out/wheel"
-"$venv/bin/pip" install --quiet --disable-pip-version-check --force-reinstall "$out"/wheel/*.whl
+wheel=$(echo "$out"/wheel/*.whl)
+"$venv/bin/pip" install --quiet --disable-pip-version-check --force-reinstall "$wheel"
 cargo build --quiet --release --locked --bin p2p-comm
-cargo bench --quiet --locked --bench messages --no-run
+# Its last words name the program.
+messages=$(cargo bench --locked --bench messages --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
 
 # Two cores everywhere, so that the figures of different machines mean the same.
 pinned=()
@@ -39,11 +46,16 @@ run() {
 }
 
 busy=$("$venv/bin/python" benches/collect.py busy)
-run messages cargo bench --quiet --locked --bench messages
-run conversation "$venv/bin/python" benches/conversation.py "$binary"
+run table "$venv/bin/python" benches/table.py "$binary" "$messages" "$relay" "$node" tests/interop "$slim"
+run start "$venv/bin/python" benches/start.py "$binary" "$wheel"
 run status "$venv/bin/python" benches/status.py "$binary"
 run files "$venv/bin/python" benches/files.py "$binary"
 run files_3 "$venv/bin/python" benches/files.py "$binary" 100 3
 run idle "$venv/bin/python" benches/idle.py "$binary"
+if command -v valgrind >/dev/null; then
+    run hot scripts/callgrind.sh
+fi
 echo
 "$venv/bin/python" benches/collect.py "$out" "$busy"
+echo
+"$venv/bin/python" benches/report.py "$out/results.json" | tee "$out/report.md"

@@ -5,6 +5,9 @@
 
 // Below all: bugs planted on purpose, and nothing at all without the feature `mutants`.
 mod mutants;
+// And marks that only benchmarks listen to.
+#[macro_use]
+pub mod stage;
 // L0: pure.
 pub mod proto;
 // L1: the vocabulary, and what touches the world.

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use p2p_comm::api::{self, CallState, Command, Error, EventKind, MessageState, Reply, WaitReply};
 use p2p_comm::engine::{Engine, Handle, Options};
 use p2p_comm::home::{Home, Settings};
-use p2p_comm::proto::MessageId;
+use p2p_comm::proto::{Durability, MessageId};
 
 use crate::process::{receive, say};
 use crate::{TEXT_BYTES, runtime};
@@ -23,11 +23,15 @@ pub struct Agent {
 }
 
 impl Agent {
-    pub fn start(id: &str, relay: &str) -> Self {
+    pub fn start(id: &str, relay: &str, durability: Durability) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::open(Some(folder.path())).unwrap();
-        let settings =
-            Settings { agent_id: Some(id.into()), relays: vec![relay.into()], ..Settings::default() };
+        let settings = Settings {
+            agent_id: Some(id.into()),
+            relays: vec![relay.into()],
+            durability,
+            ..Settings::default()
+        };
         let engine = Engine::start(Options { home, settings }).unwrap();
         let handle = engine.handle();
         Self { engine, handle, last_sent: Cell::new(None), cursor: Cell::new(0), _folder: folder }
@@ -64,16 +68,17 @@ impl Agent {
             submitted.push(self.handle.submit(send()).await.unwrap());
         }
         for sent in submitted {
-            sent.reply().await.unwrap();
+            let message: api::Message = sent.reply().await.unwrap().try_into().unwrap();
+            self.last_sent.set(Some(message.message));
         }
     }
 
-    /// Returns when a relay has the last message.
-    pub async fn relayed(&self) {
+    /// Returns when the peer has acknowledged the last message.
+    pub async fn delivered(&self) {
         let Some(message) = self.last_sent.get() else { return };
-        let wait = Command::AwaitMessage { message, state: MessageState::Relayed, timeout_s: LONG_S };
+        let wait = Command::AwaitMessage { message, state: MessageState::Delivered, timeout_s: LONG_S };
         let reply: api::MessageReply = self.ask(wait).await;
-        assert!(!reply.timeout, "the relay takes nothing");
+        assert!(!reply.timeout, "the peer acknowledges nothing");
     }
 
     /// Waits for the next event of a kind.
@@ -83,6 +88,7 @@ impl Agent {
             after: Some(self.cursor.get()),
             call: None,
             kinds: vec![kind],
+            ahead: 0,
             timeout_s: LONG_S,
         };
         let reply: WaitReply = self.ask(wait).await;
@@ -107,9 +113,9 @@ fn send() -> Command {
 }
 
 /// The other agent's process: tells its key, answers one call, and then when messages come.
-pub fn serve_peer(relay: &str) {
+pub fn serve_peer(relay: &str, durability: Durability) {
     let runtime = runtime();
-    let bob = runtime.block_on(async { Agent::start("bob", relay) });
+    let bob = runtime.block_on(async { Agent::start("bob", relay, durability) });
     say(&bob.engine.public_key().to_string());
     runtime.block_on(async {
         bob.event(EventKind::CallRinging).await;

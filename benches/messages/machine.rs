@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::thread::sleep;
 
 use futures_util::{SinkExt, StreamExt};
 use p2p_comm::proto::Hex;
@@ -13,23 +14,11 @@ use tokio::runtime::Runtime;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
-use crate::figures::{Spread, per_second};
 use crate::process::{Child, Mode, nanoseconds, receive, say, until_end_of_input};
-use crate::{MESSAGES, TEXT_BYTES};
+use crate::{PAUSE, TEXT_BYTES, per_second};
 
 /// A page of SQLite's, and of the kernel's.
 const PAGE: [u8; 4_096] = [7; 4_096];
-/// Frames that are sent at once.
-const FRAMES_AT_ONCE: usize = 20_000;
-
-/// What the machine can do, in microseconds and per second.
-pub struct Limits {
-    pub frame_bytes: usize,
-    pub append: Spread,
-    pub in_place: Spread,
-    pub forward: Spread,
-    pub frames: f64,
-}
 
 /// Two files, and a way for frames: this process, a forwarder, a sink.
 pub struct Machine {
@@ -40,70 +29,67 @@ pub struct Machine {
     frame: String,
     forwarder: Child,
     sink: Child,
-    frames: f64,
-    samples: [Vec<u64>; 3],
 }
 
 impl Machine {
-    /// Measures frames that are sent at once, and gets ready to be looked at so many times.
-    pub fn start(looks: usize) -> Self {
+    pub fn start() -> Self {
         let mut forwarder = Child::spawn(&["forwarder"]);
         let address = forwarder.line();
         let mut sink = Child::spawn(&["sink", &address]);
         assert_eq!(sink.line(), "connected");
         let runtime = single_threaded();
-        let mut source = runtime.block_on(dial(&address));
-        let frame = frame();
-
-        sink.receive(Mode::Last, FRAMES_AT_ONCE);
-        let begun = nanoseconds();
-        runtime.block_on(async {
-            for _ in 0..FRAMES_AT_ONCE {
-                source.feed(Message::text(frame.as_str())).await.unwrap();
-            }
-            source.flush().await.unwrap();
-        });
-        let frames = per_second(FRAMES_AT_ONCE, sink.time() - begun);
-
-        sink.receive(Mode::Each, looks);
+        let source = runtime.block_on(dial(&address));
         let [appended, overwritten] = [(); 2].map(|()| tempfile::tempfile().unwrap());
         overwritten.write_all_at(&PAGE, 0).unwrap();
-        Self {
-            runtime,
-            appended,
-            overwritten,
-            source,
-            frame,
-            forwarder,
-            sink,
-            frames,
-            samples: Default::default(),
-        }
+        Self { runtime, appended, overwritten, source, frame: frame(), forwarder, sink }
     }
 
-    /// Takes one sample of everything.
-    pub fn look(&mut self) {
+    /// Frames one at a time: nanoseconds until each came.
+    pub fn alone(&mut self, count: usize) -> Vec<u64> {
+        self.sink.receive(Mode::Each, count);
+        let mut samples = Vec::with_capacity(count);
+        for _ in 0..count {
+            let begun = nanoseconds();
+            self.runtime.block_on(self.source.send(Message::text(self.frame.as_str()))).unwrap();
+            samples.push(self.sink.time() - begun);
+            sleep(PAUSE);
+        }
+        samples
+    }
+
+    /// Frames all at once, a second.
+    pub fn burst(&mut self, count: usize) -> f64 {
+        self.sink.receive(Mode::Last, count);
         let begun = nanoseconds();
-        self.appended.write_all(&PAGE).unwrap();
-        self.appended.sync_data().unwrap();
-        let appended = nanoseconds();
-        self.overwritten.write_all_at(&PAGE, 0).unwrap();
-        self.overwritten.sync_data().unwrap();
-        let overwritten = nanoseconds();
-        self.runtime.block_on(self.source.send(Message::text(self.frame.as_str()))).unwrap();
-        let forwarded = self.sink.time();
-        let taken = [appended - begun, overwritten - appended, forwarded - overwritten];
-        for (samples, sample) in self.samples.iter_mut().zip(taken) {
-            samples.push(sample);
-        }
+        self.runtime.block_on(async {
+            for _ in 0..count {
+                self.source.feed(Message::text(self.frame.as_str())).await.unwrap();
+            }
+            self.source.flush().await.unwrap();
+        });
+        per_second(count, self.sink.time() - begun)
     }
 
-    /// What it has shown.
-    pub fn stop(self) -> Limits {
+    /// `fdatasync` of a page appended, and of one in place: nanoseconds of each.
+    pub fn disk(&mut self, count: usize) -> [Vec<u64>; 2] {
+        let mut samples = [Vec::with_capacity(count), Vec::with_capacity(count)];
+        for _ in 0..count {
+            let begun = nanoseconds();
+            self.appended.write_all(&PAGE).unwrap();
+            self.appended.sync_data().unwrap();
+            let appended = nanoseconds();
+            self.overwritten.write_all_at(&PAGE, 0).unwrap();
+            self.overwritten.sync_data().unwrap();
+            samples[0].push(appended - begun);
+            samples[1].push(nanoseconds() - appended);
+            sleep(PAUSE);
+        }
+        samples
+    }
+
+    pub fn stop(self) {
         self.sink.stop();
         self.forwarder.stop();
-        let [append, in_place, forward] = self.samples.map(Spread::of);
-        Limits { frame_bytes: self.frame.len(), append, in_place, forward, frames: self.frames }
     }
 }
 
@@ -114,7 +100,7 @@ fn frame() -> String {
         room: "00000000-0000-0000-0000-000000000000".into(),
         origin: "alice".into(),
         id: Some(Hex([0; 16])),
-        seq: Some(MESSAGES as u64),
+        seq: Some(1_000),
         body: Body::Message { sender: "alice".into(), content: "x".repeat(TEXT_BYTES) },
     };
     let signed = legacy::seal(&Identity::generate(), &peer, &payload.to_json(), 1_790_000_000).unwrap();

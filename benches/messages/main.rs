@@ -1,17 +1,20 @@
-//! How long a message takes from one agent to another, and how many go through, beside what the same machine needs
-//! for the same bytes without us: one `fdatasync`, one WebSocket frame through a forwarder that does nothing else.
+//! Contenders of `benches/table.py` in Rust, each a process that measures what it is told on its standard input and
+//! answers a JSON object a line:
 //!
 //! ```text
-//!  this process                 relay: a process                peer: a process
-//!  ┌───────────────────┐        (or any, by its URL)            ┌───────────────────┐
+//!  raw                what the same machine needs for the same bytes without us: one WebSocket frame through a process
+//!                     that only forwards it, one `fdatasync`
+//!  engine URL full|os two engines without Python in front of them:
+//!
+//!  this process                 relay at URL                    peer: a process
+//!  ┌───────────────────┐                                        ┌───────────────────┐
 //!  │ engine of "alice" │ ─────────────▶ ○ ────────────────────▶ │ engine of "bob"   │
 //!  │ clock             │ ◀──────────────── a line on stdout ─── │ waits, tells when │
 //!  └───────────────────┘                                        └───────────────────┘
 //! ```
 //!
-//! `cargo bench --bench messages -- [--relay URL] [--messages N] [--burst N]` prints a table and, as its last line, the
-//! same as one JSON object. The processes are copies of this program; they end when their standard input does. Homes
-//! and the file of the disk's measurement are made in `TMPDIR`, which should be on a disk.
+//! Commands: `alone N`, `awaited N`, `burst N`, `stages N`, `disk N`; the end of the input is the end. The processes are
+//! copies of this program. Homes and the files of the disk's measurement are made in `TMPDIR`, which should be on a disk.
 
 #![expect(
     clippy::unwrap_used,
@@ -21,69 +24,44 @@
 )]
 
 mod agent;
-mod figures;
 mod machine;
 mod process;
+mod stages;
 
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 
-use p2p_comm::relay::{self, EmbeddedRelay};
-use serde_json::json;
+use p2p_comm::proto::Durability;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use agent::Agent;
-use figures::{Spread, Table, per_second};
-use machine::{Limits, Machine};
-use process::{Child, Mode, nanoseconds, say, until_end_of_input};
+use machine::Machine;
+use process::{Child, Mode, nanoseconds, say};
 
 /// What an agent says: two sentences.
 pub(crate) const TEXT_BYTES: usize = 200;
-/// Messages of each measurement of a latency.
-const MESSAGES: usize = 1_000;
-/// Messages of the stream. A link queues 4,096 events; the legacy dialect lets 30,000 go ahead of its clock.
-const BURST: usize = 4_000;
 /// Around what is measured alone: long enough that nothing of what was before is under way.
-const PAUSE: Duration = Duration::from_millis(5);
-
-struct Arguments {
-    relay: Option<String>,
-    messages: usize,
-    burst: usize,
-}
+pub(crate) const PAUSE: Duration = Duration::from_millis(5);
 
 fn main() -> ExitCode {
     // Cargo adds `--bench`.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let durability = |word| Durability::from_word(word).unwrap();
     match words[..] {
-        ["relay"] => serve_relay(),
-        ["peer", url] => agent::serve_peer(url),
+        ["raw"] => obey_raw(),
+        ["engine", url, word] => obey_engine(url, durability(word)),
+        ["peer", url, word] => agent::serve_peer(url, durability(word)),
         ["forwarder"] => machine::serve_forwarder(),
         ["sink", address] => machine::serve_sink(address),
-        _ => match parse(&words) {
-            Some(arguments) => measure(&arguments),
-            None => {
-                eprintln!("usage: messages [--relay URL] [--messages N] [--burst N]");
-                return ExitCode::from(2);
-            }
-        },
-    }
-    ExitCode::SUCCESS
-}
-
-fn parse(words: &[&str]) -> Option<Arguments> {
-    let mut arguments = Arguments { relay: None, messages: MESSAGES, burst: BURST };
-    for pair in words.chunks(2) {
-        match pair {
-            ["--relay", url] => arguments.relay = Some((*url).to_owned()),
-            ["--messages", count] => arguments.messages = count.parse().ok()?,
-            ["--burst", count] => arguments.burst = count.parse().ok()?,
-            _ => return None,
+        _ => {
+            eprintln!("usage: messages raw | engine URL full|os; then commands on standard input");
+            return ExitCode::from(2);
         }
     }
-    Some(arguments)
+    ExitCode::SUCCESS
 }
 
 /// The runtime of a daemon.
@@ -91,42 +69,58 @@ pub(crate) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-fn serve_relay() {
-    let runtime = runtime();
-    let options = relay::Options { address: ([127, 0, 0, 1], 0).into(), ..relay::Options::default() };
-    let relay = runtime.block_on(EmbeddedRelay::start(options)).unwrap();
-    say(&relay.url());
-    until_end_of_input();
-    runtime.block_on(relay.stop());
+/// How many a second, if so many took so many nanoseconds.
+pub(crate) fn per_second(count: usize, nanoseconds: u64) -> f64 {
+    count as f64 / (nanoseconds as f64 / 1e9)
 }
 
-fn measure(arguments: &Arguments) {
-    let (own_relay, url) = match &arguments.relay {
-        Some(url) => (None, url.clone()),
-        None => {
-            let mut relay = Child::spawn(&["relay"]);
-            let url = relay.line();
-            (Some(relay), url)
-        }
-    };
-    let mut machine = Machine::start(arguments.messages);
-    let mut pair = Pair::connect(&url);
-    let alone = pair.latencies(arguments.messages, || {
-        // Between two messages, so that a busy moment of the machine hits its figures and ours alike.
-        sleep(PAUSE);
-        machine.look();
-        sleep(PAUSE);
-    });
-    let next = pair.latencies(arguments.messages, || {});
-    let awaiting = pair.one_caller(arguments.messages);
-    let stream = pair.stream(arguments.burst);
-    pair.stop();
-    let limits = machine.stop();
-    if let Some(relay) = own_relay {
-        relay.stop();
+/// Carries out commands until the end of the input.
+fn obey(mut carry_out: impl FnMut(&str, usize) -> Value) {
+    say(&json!({ "ready": true }).to_string());
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let mut words = line.split(' ');
+        let (verb, count) = (words.next().unwrap(), words.next().unwrap().parse().unwrap());
+        say(&carry_out(verb, count).to_string());
     }
-    let relay = if arguments.relay.is_some() { url } else { "embedded".to_owned() };
-    report(&relay, arguments, &limits, [alone, next], awaiting, stream);
+}
+
+fn obey_raw() {
+    let mut machine = Machine::start();
+    obey(|verb, count| match verb {
+        "alone" => json!({ "arrived": machine.alone(count) }),
+        "burst" => {
+            let rate = machine.burst(count);
+            json!({ "taken_per_s": rate, "arrived_per_s": rate })
+        }
+        "disk" => {
+            let [append, in_place] = machine.disk(count);
+            json!({ "append": append, "in_place": in_place })
+        }
+        _ => unknown(verb),
+    });
+    machine.stop();
+}
+
+fn obey_engine(url: &str, durability: Durability) {
+    let mut pair = Pair::connect(url, durability);
+    obey(|verb, count| match verb {
+        "alone" => {
+            json!({ "arrived": pair.latencies(Mode::Each, count).iter().map(|(asked, came)| came - asked).collect::<Vec<_>>() })
+        }
+        "awaited" => json!({ "per_s": pair.one_caller(count) }),
+        "burst" => {
+            let (taken, arrived) = pair.burst(count);
+            json!({ "taken_per_s": taken, "arrived_per_s": arrived })
+        }
+        "stages" => pair.stages(count),
+        _ => unknown(verb),
+    });
+    pair.stop();
+}
+
+fn unknown(verb: &str) -> Value {
+    json!({ "error": format!("there is no {verb} here") })
 }
 
 /// Two agents in a connected call, one of them in another process.
@@ -137,12 +131,12 @@ struct Pair {
 }
 
 impl Pair {
-    fn connect(url: &str) -> Self {
-        let mut bob = Child::spawn(&["peer", url]);
+    fn connect(url: &str, durability: Durability) -> Self {
+        let mut bob = Child::spawn(&["peer", url, durability.word()]);
         let key = bob.line();
         let runtime = runtime();
         let alice = runtime.block_on(async {
-            let alice = Agent::start("alice", url);
+            let alice = Agent::start("alice", url, durability);
             alice.call(&key).await;
             alice
         });
@@ -150,18 +144,26 @@ impl Pair {
         Self { runtime, alice, bob }
     }
 
-    /// From `send` to the other's `wait`, one message at a time.
-    fn latencies(&mut self, count: usize, mut pause: impl FnMut()) -> Spread {
-        self.bob.receive(Mode::Each, count);
+    /// From `send` to the other's `wait`, one message at a time: when it was asked, and when it came.
+    fn latencies(&mut self, mode: Mode, count: usize) -> Vec<(u64, u64)> {
+        self.bob.receive(mode, count);
         let mut samples = Vec::with_capacity(count);
         for _ in 0..count {
-            let begun = nanoseconds();
+            let asked = nanoseconds();
             self.runtime.block_on(self.alice.say());
-            samples.push(self.bob.time() - begun);
-            pause();
+            samples.push((asked, self.bob.time()));
+            sleep(PAUSE);
         }
         self.settle();
-        Spread::of(samples)
+        samples
+    }
+
+    /// The same, stage by stage.
+    fn stages(&mut self, count: usize) -> Value {
+        stages::listen(true);
+        let times = self.latencies(Mode::Marks, count);
+        let theirs: Vec<stages::Mark> = serde_json::from_str(&self.bob.line()).unwrap();
+        stages::ways(&times, &stages::take(), &theirs)
     }
 
     /// Commits of a caller that waits for each before the next, per second.
@@ -178,83 +180,23 @@ impl Pair {
     }
 
     /// Everything submitted at once: commits and arrivals per second.
-    fn stream(&mut self, count: usize) -> (f64, f64) {
+    fn burst(&mut self, count: usize) -> (f64, f64) {
         self.bob.receive(Mode::Last, count);
         let begun = nanoseconds();
         self.runtime.block_on(self.alice.say_all(count));
         let committed = nanoseconds() - begun;
         let arrived = self.bob.time() - begun;
+        self.settle();
         (per_second(count, committed), per_second(count, arrived))
     }
 
-    /// Returns when a relay has taken all there is, so that one measurement does not run into the next.
+    /// Returns when the peer has all there is, so that one measurement does not run into the next.
     fn settle(&self) {
-        self.runtime.block_on(self.alice.relayed());
+        self.runtime.block_on(self.alice.delivered());
     }
 
     fn stop(self) {
         self.runtime.block_on(self.alice.stop());
         self.bob.stop();
     }
-}
-
-fn report(
-    relay: &str,
-    arguments: &Arguments,
-    limits: &Limits,
-    [alone, next]: [Spread; 2],
-    awaiting: f64,
-    (committed, arrived): (f64, f64),
-) {
-    let Limits { frame_bytes, append, in_place, forward, frames } = limits;
-    // No message is there sooner than it was written twice and passed on once.
-    let floor = 2.0 * append.p50 + forward.p50;
-    let of_floor = |latency: &Spread| latency.p50 / floor;
-    // One caller cannot commit faster than the disk says that it has.
-    let of_disk = 1e6 / append.p50 / awaiting;
-    let of_frames = frames / arrived;
-
-    let mut table = Table::new(
-        &format!("messages of {TEXT_BYTES} bytes, relay {relay}"),
-        ["p50 µs", "p99 µs", "a second"],
-    );
-    table.spread("fdatasync of 4 KiB appended", append);
-    table.spread("fdatasync of 4 KiB in place", in_place);
-    table.spread(&format!("a frame of {frame_bytes} bytes forwarded"), forward);
-    table.rate("such frames, all at once", *frames);
-    table.spread("message alone, durable on both sides", &alone);
-    table.spread("message after message", &next);
-    table.rate("commits of one caller that awaits each", awaiting);
-    table.rate(&format!("{} at once: committed", arguments.burst), committed);
-    table.rate(&format!("{} at once: arrived", arguments.burst), arrived);
-    table.ratio("message alone ÷ (2 fdatasync + 1 frame)", of_floor(&alone));
-    table.ratio("message after message ÷ the same", of_floor(&next));
-    table.ratio("fdatasyncs a second ÷ awaited commits", of_disk);
-    table.ratio("frames forwarded a second ÷ arrived", of_frames);
-    table.print();
-
-    let results = json!({
-        "bench": "messages",
-        "relay": relay,
-        "text_bytes": TEXT_BYTES,
-        "frame_bytes": frame_bytes,
-        "messages": arguments.messages,
-        "burst": arguments.burst,
-        "fdatasync_append_us": append,
-        "fdatasync_in_place_us": in_place,
-        "forward_us": forward,
-        "forwarded_per_s": frames.round(),
-        "alone_us": alone,
-        "after_each_other_us": next,
-        "awaited_commits_per_s": awaiting.round(),
-        "committed_per_s": committed.round(),
-        "arrived_per_s": arrived.round(),
-        "ratios": {
-            "alone_to_floor": of_floor(&alone),
-            "after_each_other_to_floor": of_floor(&next),
-            "fdatasync_to_awaited_commits": of_disk,
-            "forwarded_to_arrived": of_frames,
-        },
-    });
-    println!("{results}");
 }

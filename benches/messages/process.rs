@@ -2,9 +2,11 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Runtime;
+
+use crate::stages;
 
 /// What a receiver tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,11 +15,24 @@ pub enum Mode {
     Each,
     /// When the last one came.
     Last,
+    /// When each came, and at the end the marks of its stages.
+    Marks,
 }
 
-/// The wall clock: the one that all processes share.
+impl Mode {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Each => "each",
+            Self::Last => "last",
+            Self::Marks => "marks",
+        }
+    }
+}
+
+/// The monotonic clock, which all processes of a machine share, those in other languages too.
 pub fn nanoseconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// Tells the parent a line. A parent that is gone is noticed at the next end of input.
@@ -30,17 +45,21 @@ pub fn until_end_of_input() {
     std::io::stdin().lines().for_each(drop);
 }
 
-/// Receives what the parent announces (`each N`, `last N`), and tells when it came, until the end of input.
+/// Receives what the parent announces (`each N`, `last N`, `marks N`), and tells when it came, until the end of input.
 pub fn receive(runtime: &Runtime, mut next: impl AsyncFnMut()) {
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
         let (mode, count) = line.split_once(' ').unwrap();
         let count: usize = count.parse().unwrap();
+        stages::listen(mode == "marks");
         for left in (0..count).rev() {
             runtime.block_on(next());
-            if mode == "each" || left == 0 {
+            if mode != "last" || left == 0 {
                 say(&nanoseconds().to_string());
             }
+        }
+        if mode == "marks" {
+            say(&serde_json::to_string(&stages::take()).unwrap());
         }
     }
 }
@@ -74,8 +93,7 @@ impl Child {
 
     /// Announces what it is going to receive.
     pub fn receive(&mut self, mode: Mode, count: usize) {
-        let mode = if mode == Mode::Each { "each" } else { "last" };
-        writeln!(self.input, "{mode} {count}").unwrap();
+        writeln!(self.input, "{} {count}", mode.word()).unwrap();
     }
 
     /// When what it was to receive came.

@@ -16,6 +16,7 @@ than the way to the engine and back make progress too.
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -42,6 +43,9 @@ class Stream(ABC, Generic[T]):
     this process or in a later one.
     """
 
+    _AHEAD = 0
+    """How many further events a wait may bring: for a stream that nobody else reads, and whose events do not age."""
+
     def __init__(
         self,
         session: Session,
@@ -59,6 +63,8 @@ class Stream(ABC, Generic[T]):
         self._timeout_s = SLICE_S
         self._pending: asyncio.Future[dict[str, Any]] | None = None
         self._peeked: tuple[int, T] | None = None
+        self._seen: deque[Event] = deque()
+        """Events that the last wait brought beyond its first: peeked at like that one."""
         self._reading = False
         self._over = False
         session.streams.add(self)
@@ -119,6 +125,7 @@ class Stream(ABC, Generic[T]):
         """Ends the stream, at once."""
         self._over = True
         self._peeked = None
+        self._seen.clear()
         self._session.streams.discard(self)
         self._abandon()
 
@@ -137,7 +144,9 @@ class Stream(ABC, Generic[T]):
         self._session.post("commit", consumer=self._consumer, cursor=cursor)
 
     async def _read(self) -> Event | None:
-        """One wait, begun here or by a reader who was cancelled."""
+        """The next event: of those that came ahead, or by one wait, begun here or by a reader who was cancelled."""
+        if self._seen:
+            return self._seen.popleft()
         pending = self._pending
         if pending is None or pending.get_loop() is not asyncio.get_running_loop():
             self._abandon()
@@ -147,6 +156,7 @@ class Stream(ABC, Generic[T]):
                 after=self._after,
                 call=self._call,
                 kinds=self._kinds,
+                ahead=self._AHEAD,
                 timeout_s=self._timeout_s,
             )
         # Unlike `await pending`, this leaves it running when the reader is cancelled.
@@ -156,6 +166,7 @@ class Stream(ABC, Generic[T]):
             return None
         reply = pending.result()
         if reply["event"] is not None:
+            self._seen.extend(decode(Event, event) for event in reply.get("ahead", ()))
             return decode(Event, reply["event"])
         await self._idle()
         return None

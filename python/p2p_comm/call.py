@@ -101,6 +101,9 @@ class Receipt:
 class CallEvents(Stream[CallEvent]):
     """The events of one call, up to and with its `Ended`."""
 
+    # In a burst the way to the engine and back, and its commit, are shared.
+    _AHEAD = 64
+
     def __init__(self, session: Session, call: str, *, rings: bool) -> None:
         super().__init__(session, kinds=CALL_EVENT_KINDS, call=call)
         self._of = call

@@ -365,7 +365,14 @@ impl Shared {
     async fn look(&self, task: &Task, cursor: u64) -> Result<u64, Error> {
         let timeout_s = if task.beside.waiting { SHORT_LOOK_S } else { LOOK_S };
         let call = Some(task.call.call);
-        let wait = Command::Wait { consumer: None, after: Some(cursor), call, kinds: Vec::new(), timeout_s };
+        let wait = Command::Wait {
+            consumer: None,
+            after: Some(cursor),
+            call,
+            kinds: Vec::new(),
+            ahead: 0,
+            timeout_s,
+        };
         let reply: WaitReply = self.line.ask(wait).await?.try_into()?;
         Ok(reply.event.map_or(reply.cursor, |event| event.cursor))
     }

@@ -162,6 +162,9 @@ pub enum Command {
         /// Only these kinds; empty is every kind that does not have to be asked for.
         #[serde(default)]
         kinds: Vec<EventKind>,
+        /// How many further events that are there already the reply may bring, at most 256: who reads a stream reads ahead.
+        #[serde(default)]
+        ahead: usize,
         /// Seconds; 0 returns at once.
         timeout_s: f64,
     },

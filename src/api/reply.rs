@@ -183,6 +183,9 @@ pub struct WaitReply {
     pub cursor: u64,
     /// What happened; null if the time was up.
     pub event: Option<Event>,
+    /// Those after it, as far as they were asked for and are there; absent if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ahead: Vec<Event>,
     /// The time was up; nothing is lost.
     pub timeout: bool,
 }

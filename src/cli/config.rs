@@ -21,7 +21,7 @@ Example: p2p-comm config set relays ws://127.0.0.1:7447,wss://nos.lol
 
 Settings: agent_id, name, capabilities, relays, owner, owner_quiet, owner_webhook_secret, audit_mode, audit_log,
 ring_time_s, max_calls, strangers, auto_accept, wake, wake_token_file, wake_repeat_s, description, skills, metrics,
-file_limit_mib, file_limit_others_mib. Lists are separated by commas, skills by semicolons.
+file_limit_mib, file_limit_others_mib, durability. Lists are separated by commas, skills by semicolons.
 Flags count more than the environment (P2P_AGENT_ID, P2P_AGENT_NAME, P2P_CAPABILITIES,
 P2P_NOSTR_RELAYS, P2P_OWNER_CHANNEL, P2P_AUDIT_MODE, P2P_AUDIT_LOG), that more than config.toml, that more than the
 defaults.")]
@@ -119,6 +119,7 @@ fn default_of(defaults: &Settings, name: &str) -> Value {
         "relays" => json!(defaults.relays),
         "owner" => json!(defaults.owner),
         "owner_quiet" => json!(""),
+        "durability" => json!(defaults.durability),
         "ring_time_s" => json!(defaults.ring_time_s),
         "max_calls" => json!(defaults.max_calls),
         "strangers" => json!(defaults.strangers),

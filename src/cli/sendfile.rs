@@ -121,6 +121,7 @@ async fn follow(
             after: Some(cursor),
             call: message.call,
             kinds: kinds.to_vec(),
+            ahead: 0,
             timeout_s,
         };
         let step = left.map_or(STEP_S, |left| left.min(STEP_S));

@@ -96,6 +96,7 @@ impl Session {
             after: None,
             call,
             kinds: kinds.to_vec(),
+            ahead: 0,
             timeout_s: 0.0,
         };
         if let Ok(WaitReply { event: Some(event), .. }) = ask(client, peek).await

@@ -84,6 +84,7 @@ impl Wait {
                 after: self.after,
                 call,
                 kinds: self.kinds.clone(),
+                ahead: 0,
                 timeout_s,
             };
             let reply: WaitReply = session.wait_for(&mut client, timeout, wait).await?.try_into()?;

@@ -22,7 +22,8 @@ const WHOLE: usize = 20_000;
 pub(super) async fn overview(line: &Line, after: u64) -> Result<Value, Error> {
     let kinds =
         EventKind::ALL.iter().copied().filter(|kind| *kind != EventKind::FileProgress).collect::<Vec<_>>();
-    let wait = Command::Wait { consumer: None, after: Some(after), call: None, kinds, timeout_s: LOOK_S };
+    let wait =
+        Command::Wait { consumer: None, after: Some(after), call: None, kinds, ahead: 0, timeout_s: LOOK_S };
     match line.ask(wait).await {
         Ok(_) => {}
         // So much has happened since that it is time to look.

@@ -311,6 +311,7 @@ impl Core {
             }
             self.batch(batch);
         };
+        self.end_durability();
         self.farewell().await;
         // A receiver that is gone means that nobody waits for the end.
         stopped.map(|sender| sender.send(()));
@@ -382,6 +383,7 @@ impl Core {
 
     /// Handles inputs in one transaction, then lets the effects out, or says why there are none.
     fn batch(&mut self, batch: Vec<Input>) {
+        stage!("batch");
         self.check_clock();
         let now = self.wall();
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
@@ -391,12 +393,19 @@ impl Core {
         if planted(Mutant::AckBeforeCommit) {
             self.pump_talks();
         }
+        stage!("handled");
         let committed = done.and_then(|()| self.store.commit());
+        stage!("committed");
+        let is_committed = committed.is_ok();
         self.conclude(committed);
+        // Whoever waits comes before the frames: sealing an acknowledgement takes longer than the answer.
         if !self.stirred.is_empty() {
             self.wake(now);
         }
         self.wake_expired(now);
+        if is_committed {
+            self.pump_talks();
+        }
         self.board.evict_idle();
     }
 
@@ -411,7 +420,7 @@ impl Core {
             });
             self.refuse(requests, error);
         }
-        handled.and_then(|()| self.tick(now))
+        handled.and_then(|()| self.say_reads(now)).and_then(|()| self.tick(now))
     }
 
     fn handle(&mut self, input: Input, now: Millis) -> Result<(), store::Error> {
@@ -498,13 +507,10 @@ impl Core {
         Ok(())
     }
 
-    /// A batch is committed, and lets out what it did; or it is lost.
+    /// A batch is committed, and lets out what it did; or it is lost. Frames are sealed afterwards.
     pub(super) fn conclude(&mut self, committed: Result<(), store::Error>) {
         match committed {
-            Ok(()) => {
-                self.let_out();
-                self.pump_talks();
-            }
+            Ok(()) => self.let_out(),
             Err(error) => {
                 self.abandon(error);
                 self.let_out();

@@ -56,7 +56,10 @@ impl Core {
         for effect in std::mem::take(&mut self.effects) {
             match effect {
                 // Whoever asked may have gone.
-                Effect::Reply(sender, reply) => _ = sender.send(reply),
+                Effect::Reply(sender, reply) => {
+                    stage!("answered");
+                    _ = sender.send(reply);
+                }
                 Effect::Publish(signed) => self.publish(signed),
                 Effect::PublishTo(signed, relays) => self.publish_to(signed, &relays),
                 Effect::PublishOffer(call, signed, relays) => self.publish_offer(call, signed, &relays),

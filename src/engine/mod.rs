@@ -16,7 +16,7 @@
 //! the database, and what relays had delivered is asked for again, since no cursor has moved.
 //!
 //! Rooms: `start` (opening a home), `keys` (its identity), `core` (the loop), `authority` (who may what), `effects` (what a committed batch lets out), `commands` with one file a topic (what users ask), `inbound`
-//! (what relays say), `outputs` (what the machines want), `asking` (questions on their way to the owner), `presence`, `rotation` (whose key changes), `strangers` (what of theirs waits, and who claims a name), `earlier` (the key that this agent had before), `code` (the file that runs), `files`, `works` (what is done to files beside this thread), `staging` (copies of ours), `folders`, `disk`, `views` (rows to replies), `v2` (calls of
+//! (what relays say), `outputs` (what the machines want), `asking` (questions on their way to the owner), `presence`, `rotation` (whose key changes), `strangers` (what of theirs waits, and who claims a name), `earlier` (the key that this agent had before), `code` (the file that runs), `files`, `works` (what is done to files beside this thread), `staging` (copies of ours), `folders`, `disk`, `torn` (what a crash of the machine leaves), `views` (rows to replies), `v2` (calls of
 //! that dialect: signals, sessions, mailbox).
 
 mod asking;
@@ -45,6 +45,7 @@ mod start;
 mod strangers;
 #[cfg(test)]
 mod tests;
+mod torn;
 mod v2;
 mod views;
 mod waiting;

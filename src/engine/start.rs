@@ -140,6 +140,7 @@ impl Engine {
         core.apply_policies();
         core.need_webhook_secret();
         core.restore().map_err(|error| told(&error))?;
+        core.begin_durability(clock::now()).map_err(|error| told(&error))?;
         let inputs = Inputs {
             commands: command_inputs,
             relays: relay_inputs,

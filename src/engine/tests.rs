@@ -65,6 +65,7 @@ impl Agent {
             after: None,
             call: None,
             kinds: kinds.to_vec(),
+            ahead: 0,
             timeout_s: LONG_S,
         };
         let reply: WaitReply = self.ask(wait).await;
@@ -335,7 +336,8 @@ async fn a_call_named_by_its_caller_is_placed_once() {
 async fn a_wait_times_out_with_a_cursor_and_a_filter_loses_nothing_of_the_rest() {
     let relay = relay().await;
     let alice = Agent::start("alice", &relay.url());
-    let wait = Command::Wait { consumer: None, after: Some(0), call: None, kinds: vec![], timeout_s: 0.0 };
+    let wait =
+        Command::Wait { consumer: None, after: Some(0), call: None, kinds: vec![], ahead: 0, timeout_s: 0.0 };
     let reply: WaitReply = alice.ask(wait).await;
     assert!(reply.timeout && reply.event.is_none());
     let relay_up = alice.event(&[EventKind::RelayUp]).await;
@@ -517,4 +519,41 @@ async fn the_audit_log_has_every_event_and_the_words_only_if_asked_for() {
         bob.engine.stop().await;
         alice.engine.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_ahead_sees_in_order_what_is_there_and_takes_nothing() {
+    let relay = relay().await;
+    let alice = Agent::start("alice", &relay.url());
+    let bob = Agent::start("bob", &relay.url());
+    connected(&alice, &bob).await;
+    for words in ["one", "two", "three"] {
+        alice.say(words).await;
+    }
+    let kinds = vec![EventKind::MessageReceived];
+    let wait = |after, ahead| Command::Wait {
+        consumer: Some("reader".into()),
+        after: Some(after),
+        call: None,
+        kinds: kinds.clone(),
+        ahead,
+        timeout_s: LONG_S,
+    };
+    let texts = |reply: &WaitReply| {
+        let events = reply.event.iter().chain(&reply.ahead);
+        events.map(|event| event.message.as_ref().unwrap().text.clone()).collect::<Vec<_>>()
+    };
+    // All three are there once the third is.
+    let mut after = 0;
+    for _ in 0..3 {
+        after = bob.ask::<WaitReply>(wait(after, 0)).await.cursor;
+    }
+    let reply: WaitReply = bob.ask(wait(0, 1)).await;
+    assert_eq!(texts(&reply), ["one", "two"]);
+    let reply: WaitReply = bob.ask(wait(0, usize::MAX)).await;
+    assert_eq!(texts(&reply), ["one", "two", "three"]);
+    let second = reply.ahead[0].cursor;
+    bob.ask::<api::Done>(Command::Commit { consumer: Some("reader".into()), cursor: second }).await;
+    let reply: WaitReply = bob.ask(wait(0, 256)).await;
+    assert_eq!(texts(&reply), ["one", "three"]);
 }

@@ -55,7 +55,10 @@ impl Core {
         if let Err(error) = &asked {
             self.refuse(due.map(|waiter| waiter.request), error);
         }
-        let committed = asked.and_then(|()| self.settle(now)).and_then(|()| self.store.commit());
+        let committed = asked
+            .and_then(|()| self.say_reads(now))
+            .and_then(|()| self.settle(now))
+            .and_then(|()| self.store.commit());
         self.conclude(committed);
     }
 }

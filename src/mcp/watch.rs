@@ -185,7 +185,7 @@ async fn look(
     timeout_s: f64,
 ) -> Result<WaitReply, Error> {
     let consumer = consumer.map(str::to_owned);
-    line.ask(Command::Wait { consumer, after, call: None, kinds: KINDS.to_vec(), timeout_s })
+    line.ask(Command::Wait { consumer, after, call: None, kinds: KINDS.to_vec(), ahead: 0, timeout_s })
         .await?
         .try_into()
 }
@@ -233,7 +233,8 @@ mod tests {
                     let low = self.taken.lock().unwrap().len() as u64;
                     let cursor = after.unwrap_or(low) + 1;
                     let event = (cursor <= 3).then(|| event(cursor));
-                    Ok(WaitReply { cursor: cursor.min(3), timeout: event.is_none(), event }.into())
+                    Ok(WaitReply { cursor: cursor.min(3), ahead: vec![], timeout: event.is_none(), event }
+                        .into())
                 }
                 Command::Commit { cursor, .. } => {
                     self.taken.lock().unwrap().push(cursor);

@@ -30,6 +30,6 @@ pub use secret::{SecretText, wipe};
 pub use time::Millis;
 pub use trace::{NoTraceParent, TRACE_LENGTH, TraceParent};
 pub use words::{
-    CallState, Direction, EndReason, EventKind, MessageKind, MessageState, Protocol, Sender, StrangerPolicy,
-    TicketState, Tier,
+    CallState, Direction, Durability, EndReason, EventKind, MessageKind, MessageState, Protocol, Sender,
+    StrangerPolicy, TicketState, Tier,
 };

@@ -55,6 +55,18 @@ words! {
 }
 
 words! {
+    /// What a commit waits for.
+    #[derive(Default)]
+    pub enum Durability {
+        /// The disk: what is accepted outlives a power cut.
+        #[default]
+        Full = "full",
+        /// The operating system: it outlives the death of this process, not that of the machine.
+        Os = "os",
+    }
+}
+
+words! {
     /// Which dialect of the wire protocol a peer or a call speaks.
     pub enum Protocol {
         /// What `openclaw-p2p` 0.1 to 0.3 speaks: NIP-04 JSON in kind 4.

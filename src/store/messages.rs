@@ -274,18 +274,19 @@ impl Store {
         self.count("SELECT count(*) FROM messages WHERE state = 'failed'", [])
     }
 
-    /// Somebody has read a message of a peer. The call that it is of, if it is of one and was not read before.
+    /// Somebody has read a message of a peer. The call that it is of and its row, if it is of one and was not read
+    /// before.
     ///
     /// # Errors
     /// [`super::Error`].
-    pub fn mark_read(&mut self, message: &MessageId, now: Millis) -> Result<Option<CallId>> {
+    pub fn mark_read(&mut self, message: &MessageId, now: Millis) -> Result<Option<(CallId, u64)>> {
         let read = self.query_one(
             "UPDATE messages SET read_at = ?2 WHERE message = ?1 AND sender = 'peer' AND read_at IS NULL \
-             RETURNING call",
+             RETURNING call, row",
             (message, now),
-            |row| row.get::<_, Option<CallId>>(0),
+            |row| Ok((row.get::<_, Option<CallId>>(0)?, row.get(1)?)),
         )?;
-        Ok(read.flatten())
+        Ok(read.and_then(|(call, row)| Some((call?, row))))
     }
 
     /// A message of ours has come further. Its row, or nothing if it is not there or was as far already. What has

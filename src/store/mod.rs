@@ -49,13 +49,15 @@ pub use tickets::StoredTicket;
 pub use transfers::StoredTransfer;
 
 use crate::mutants::{Mutant, planted};
-use crate::proto::{Hex, Millis};
+use crate::proto::{Durability, Hex, Millis};
 
 /// How long another process may hold the database (a backup, a curious user) before a write fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pages after which SQLite moves the log into the database: 4 MiB, large enough that a commit hardly ever waits
 /// for it, and the file is then kept at that size (measured: 30 % less latency than a log that grows anew).
 const CHECKPOINT_PAGES: u32 = 1_000;
+/// What SQLite keeps of the database in memory, in its own terms: KiB, negative. Its default.
+const CACHE: i32 = -2_000;
 /// Prepared statements kept.
 const STATEMENTS: usize = 128;
 
@@ -115,6 +117,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Store {
     db: Connection,
     path: PathBuf,
+    durability: Durability,
 }
 
 impl Store {
@@ -137,7 +140,28 @@ impl Store {
         let store = Self::open_unchecked(path)?;
         recover::check(&store)?;
         store.write_back_at_close(true)?;
+        if let Err(error) = store.grow_log() {
+            // A wish: on a full disk it grows when there is room.
+            tracing::debug!(%error, "the log is not grown");
+        }
         Ok(store)
+    }
+
+    /// Brings the log to its full size: a commit that makes a file longer waits for the file system's journal too. What
+    /// is written for that is taken back, and overwritten by what comes.
+    fn grow_log(&self) -> rusqlite::Result<()> {
+        // A small cache, or the pages would never leave memory.
+        let filler = format!(
+            "PRAGMA cache_size = 16; BEGIN IMMEDIATE; CREATE TABLE filler (bytes); \
+             INSERT INTO filler VALUES (zeroblob({} * {CHECKPOINT_PAGES}));",
+            self.db.pragma_query_value(None, "page_size", |row| row.get::<_, u32>(0))?
+        );
+        let filled = self.db.execute_batch(&filler);
+        if !self.db.is_autocommit() {
+            self.db.execute_batch("ROLLBACK")?;
+        }
+        self.db.execute_batch(&format!("PRAGMA cache_size = {CACHE}"))?;
+        filled
     }
 
     fn open_unchecked(path: &Path) -> Result<Self> {
@@ -148,12 +172,23 @@ impl Store {
         db.busy_timeout(BUSY_TIMEOUT).map_err(wrap)?;
         db.set_prepared_statement_cache_capacity(STATEMENTS);
         db.pragma_update(None, "journal_mode", "WAL").map_err(wrap)?;
-        let synchronous = if planted(Mutant::SyncOff) { "OFF" } else { "FULL" };
-        db.pragma_update(None, "synchronous", synchronous).map_err(wrap)?;
+        db.pragma_update(None, "synchronous", synchronous(Durability::Full)).map_err(wrap)?;
         db.pragma_update(None, "foreign_keys", true).map_err(wrap)?;
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(wrap)?;
         schema::migrate(&mut db, path)?;
-        Ok(Self { db, path: path.to_owned() })
+        Ok(Self { db, path: path.to_owned(), durability: Durability::Full })
+    }
+
+    /// Decides what the commits from now on wait for. A store that was just opened waits for the disk.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn set_durability(&mut self, durability: Durability) -> Result<()> {
+        self.db
+            .pragma_update(None, "synchronous", synchronous(durability))
+            .map_err(|source| wrap(&self.path, source))?;
+        self.durability = durability;
+        Ok(())
     }
 
     /// Whether the log is written into the database when it is closed.
@@ -205,8 +240,9 @@ impl Store {
         }
         recover::check(&fresh)?;
         fresh.write_back_at_close(true)?;
+        let durability = self.durability;
         *self = fresh;
-        Ok(())
+        self.set_durability(durability)
     }
 
     /// A value that this home remembers under a name.
@@ -263,6 +299,16 @@ impl Store {
 
     fn count(&self, sql: &str, params: impl rusqlite::Params) -> Result<u64> {
         Ok(self.query_one(sql, params, |row| row.get(0))?.unwrap_or(0))
+    }
+}
+
+/// What SQLite calls it. In the write-ahead log NORMAL syncs before and after the log is moved into the database, and
+/// no commit: what is there after a crash of the machine is a beginning of what was committed, and whole.
+fn synchronous(durability: Durability) -> &'static str {
+    match durability {
+        _ if planted(Mutant::SyncOff) => "OFF",
+        Durability::Full => "FULL",
+        Durability::Os => "NORMAL",
     }
 }
 

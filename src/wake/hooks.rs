@@ -132,6 +132,7 @@ impl Runner {
             after: Some(after),
             call: None,
             kinds: self.hook.events.clone(),
+            ahead: 0,
             timeout_s: LOOK_S,
         };
         self.handle.ask(wait).await?.try_into()
@@ -192,8 +193,13 @@ mod tests {
                 Command::Wait { consumer, after, .. } => {
                     assert_eq!(consumer.as_deref(), Some("hook:1"));
                     let next = cursors.iter().find(|cursor| **cursor > after.unwrap());
-                    WaitReply { cursor: *next.unwrap(), event: next.copied().map(event), timeout: false }
-                        .into()
+                    WaitReply {
+                        cursor: *next.unwrap(),
+                        event: next.copied().map(event),
+                        ahead: vec![],
+                        timeout: false,
+                    }
+                    .into()
                 }
                 Command::Pass { cursor, .. } => {
                     passed.push(cursor);

@@ -60,11 +60,16 @@ fn in_a_call(command: &Command) -> Answer {
             questions: vec![ticket()],
         }
         .into(),
-        Command::Wait { .. } => {
-            WaitReply { cursor: 7, event: Some(event(EventKind::MessageReceived)), timeout: false }.into()
+        Command::Wait { .. } => WaitReply {
+            cursor: 7,
+            event: Some(event(EventKind::MessageReceived)),
+            ahead: vec![],
+            timeout: false,
         }
+        .into(),
         Command::Untaken { .. } => {
-            WaitReply { cursor: 7, event: Some(event(EventKind::CallRinging)), timeout: false }.into()
+            WaitReply { cursor: 7, event: Some(event(EventKind::CallRinging)), ahead: vec![], timeout: false }
+                .into()
         }
         Command::Metrics {} => metrics().into(),
         Command::Commit { .. } | Command::MarkRead { .. } | Command::Pass { .. } | Command::Reload {} => {
@@ -111,7 +116,7 @@ fn transcript() -> Transcript {
 fn refusing(command: &Command) -> Answer {
     match command {
         Command::Wait { .. } | Command::Untaken { .. } => {
-            WaitReply { cursor: 6, event: None, timeout: true }.into()
+            WaitReply { cursor: 6, event: None, ahead: vec![], timeout: true }.into()
         }
         _ => Answer::refused(Error::new(
             ErrorKind::NoActiveCall,
@@ -319,10 +324,13 @@ fn waited_call(reason: Option<EndReason>) -> (Outcome, Vec<Command>) {
         call.end_reason = reason;
         call.reason = Some("not before noon".into());
         match command {
-            Command::Wait { .. } => {
-                WaitReply { cursor: 7, event: Some(sample::event(EventKind::CallConnected)), timeout: false }
-                    .into()
+            Command::Wait { .. } => WaitReply {
+                cursor: 7,
+                event: Some(sample::event(EventKind::CallConnected)),
+                ahead: vec![],
+                timeout: false,
             }
+            .into(),
             Command::Commit { .. } => Done { at: Time(Millis(0)) }.into(),
             _ => CallReply { call, already: false, timeout: false }.into(),
         }

@@ -326,6 +326,7 @@ fn a_wait_ends_with_its_client_and_with_its_future() {
             after: Some(0),
             call: None,
             kinds: Vec::new(),
+            ahead: 0,
             timeout_s: 600.0,
         };
         let client = Client::connect(&home.socket()).await.unwrap();
@@ -354,6 +355,7 @@ fn a_client_that_waits_is_told_when_the_daemon_stops_and_knows_when_it_is_lost()
                 after: Some(0),
                 call: None,
                 kinds: Vec::new(),
+                ahead: 0,
                 timeout_s: 600.0,
             };
             let told = client.try_ask(wait.clone()).await;

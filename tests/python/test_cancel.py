@@ -104,6 +104,21 @@ async def test_what_was_peeked_and_not_handed_over_is_there_for_the_next_process
     assert event.text == "kept"
 
 
+async def test_what_was_read_ahead_and_not_handed_over_is_there_for_the_next_process(daemon: FakeDaemon) -> None:
+    for number in range(4):
+        daemon.publish("message.received", message=message(str(number), id=number))
+    texts: list[str] = []
+    async with Agent(home=daemon.home) as first:
+        stream = the_call(first).events()
+        texts += [event.text for event in [await anext(stream), await anext(stream)] if isinstance(event, Message)]
+        assert daemon.methods().count("wait") == 1
+    async with Agent(home=daemon.home) as second:
+        stream = the_call(second).events()
+        texts += [event.text for event in [await anext(stream), await anext(stream)] if isinstance(event, Message)]
+    assert texts == ["0", "1", "2", "3"]
+    assert daemon.committed == [1, 2, 3, 4]
+
+
 async def test_a_closed_stream_ends_and_the_next_one_goes_on(daemon: FakeDaemon, agent: Agent) -> None:
     conversation = the_call(agent)
     stream = conversation.events()

@@ -61,8 +61,9 @@ impl Core {
             Command::OwnerReply { ticket, answer } => self.owner_reply(ticket, answer, attempt),
             Command::End { call } => self.end(call.as_ref(), attempt.now),
             Command::Inbox {} => self.inbox(attempt.now),
-            Command::Wait { consumer, after, call, kinds, timeout_s } => {
-                self.wait(consumer.as_deref(), *after, call.as_ref(), kinds, *timeout_s, attempt)
+            Command::Wait { consumer, after, call, kinds, ahead, timeout_s } => {
+                let reach = (*ahead, *timeout_s);
+                self.wait(consumer.as_deref(), *after, call.as_ref(), kinds, reach, attempt)
             }
             Command::Commit { consumer, cursor } => {
                 self.commit_event(consumer.as_deref(), *cursor, attempt.now)

@@ -25,6 +25,9 @@ const QUERY_TIME: Duration = Duration::from_secs(3);
 const INBOX_LIMIT: usize = 100;
 /// For how long somebody is woken for what nobody takes. Later it still stands in the inbox.
 const WAKE_FOR: Duration = Duration::from_secs(86_400);
+/// Most events after the first that one `wait` brings, and about how many bytes of words: a line of the socket.
+const AHEAD_LIMIT: usize = 256;
+const AHEAD_SIZE: usize = 128 * 1024;
 /// Most calls that one command lists.
 const CALLS_LIMIT: usize = 10_000;
 
@@ -152,7 +155,7 @@ impl Core {
         after: Option<u64>,
         call: Option<&CallId>,
         kinds: &[EventKind],
-        timeout_s: f64,
+        (ahead, timeout_s): (usize, f64),
         attempt: Attempt,
     ) -> Result<Answer, Fault> {
         if attempt.first {
@@ -164,17 +167,27 @@ impl Core {
             call: call.copied(),
             kinds: kinds.to_vec(),
         };
-        while let Some(entry) = self.store.peek(&filter)? {
+        let (mut found, mut size) = (Vec::new(), 0);
+        while found.len() <= ahead.min(AHEAD_LIMIT)
+            && size <= AHEAD_SIZE
+            && let Some(entry) = self.store.peek(&filter)?
+        {
             filter.after = entry.cursor;
             if let Some(event) = self.event_view(&entry)? {
-                return Ok(WaitReply { cursor: entry.cursor, event: Some(event), timeout: false }.into());
+                size += event.message.as_ref().map_or(0, |message| message.text.len());
+                found.push(event);
             }
+        }
+        let mut found = found.into_iter();
+        if let Some(event) = found.next() {
+            let (cursor, ahead) = (event.cursor, found.collect());
+            return Ok(WaitReply { cursor, event: Some(event), ahead, timeout: false }.into());
         }
         if !is_over(attempt, timeout_s) {
             return Ok(Answer::Wait { until: deadline(attempt.since, timeout_s), topic: Topic::Journal });
         }
         let cursor = self.store.last_cursor()?.max(filter.after);
-        Ok(WaitReply { cursor, event: None, timeout: true }.into())
+        Ok(WaitReply { cursor, event: None, ahead: vec![], timeout: true }.into())
     }
 
     pub(in super::super) fn untaken(
@@ -189,14 +202,20 @@ impl Core {
         while let Some(entry) = self.store.untaken(place, kinds, since)? {
             place = entry.cursor;
             if let Some(event) = self.event_view(&entry)? {
-                return Ok(WaitReply { cursor: entry.cursor, event: Some(event), timeout: false }.into());
+                return Ok(WaitReply {
+                    cursor: entry.cursor,
+                    event: Some(event),
+                    ahead: vec![],
+                    timeout: false,
+                }
+                .into());
             }
         }
         if !is_over(attempt, timeout_s) {
             return Ok(Answer::Wait { until: deadline(attempt.since, timeout_s), topic: Topic::Journal });
         }
         let cursor = self.store.last_cursor()?.max(after);
-        Ok(WaitReply { cursor, event: None, timeout: true }.into())
+        Ok(WaitReply { cursor, event: None, ahead: vec![], timeout: true }.into())
     }
 
     fn check_wait_place(
@@ -258,10 +277,10 @@ impl Core {
 
     /// A message was taken: a peer that can be told is told.
     pub(super) fn mark_read(&mut self, message: &MessageId, now: Millis) -> Result<(), store::Error> {
-        match self.store.mark_read(message, now)? {
-            Some(call) => self.say_read(&call, *message, now),
-            None => Ok(()),
+        if let Some((call, row)) = self.store.mark_read(message, now)? {
+            self.note_read(&call, row, *message);
         }
+        Ok(())
     }
 
     pub(in super::super) fn whole_call(

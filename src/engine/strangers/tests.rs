@@ -186,11 +186,13 @@ async fn a_claim_that_a_person_rejects_is_a_block_like_any_other() {
         after: Some(0),
         call: None,
         kinds: vec![EventKind::ContactKeyChanged],
+        ahead: 0,
         timeout_s: 0.0,
     };
     let first: api::WaitReply = alice.ask(after.clone()).await;
     let Command::Wait { kinds, timeout_s, .. } = after else { unreachable!() };
-    let again = Command::Wait { consumer: None, after: Some(first.cursor), call: None, kinds, timeout_s };
+    let again =
+        Command::Wait { consumer: None, after: Some(first.cursor), call: None, kinds, ahead: 0, timeout_s };
     assert!(alice.ask::<api::WaitReply>(again).await.event.is_none(), "one alert for one claim");
 }
 
@@ -313,6 +315,7 @@ async fn a_flood_of_rings_is_thirty_rings_a_short_queue_and_one_alert_and_a_cont
         after: None,
         call: None,
         kinds: vec![EventKind::CallRinging],
+        ahead: 0,
         timeout_s: 0.0,
     };
     while let Some(event) = bob.ask::<api::WaitReply>(rings.clone()).await.event {
@@ -327,6 +330,7 @@ async fn a_flood_of_rings_is_thirty_rings_a_short_queue_and_one_alert_and_a_cont
         after: None,
         call: None,
         kinds: vec![EventKind::StrangersDigest],
+        ahead: 0,
         timeout_s: 0.0,
     };
     assert!(bob.ask::<api::WaitReply>(again).await.event.is_none(), "one alert");

@@ -47,6 +47,7 @@ impl Core {
         });
         let handled = match opened {
             Ok(Some((epoch, number, plaintext))) => {
+                stage!("opened");
                 let handle = |talk: &mut Talk| talk.delivery.handle_frame(epoch, number, &plaintext, steady);
                 let mut handled = handle(talk);
                 // It may bring pieces of several files.
@@ -198,7 +199,9 @@ impl Core {
                     }
                     break;
                 };
-                match session.seal(frame.epoch, frame.number, &frame.plaintext, unix) {
+                let sealed = session.seal(frame.epoch, frame.number, &frame.plaintext, unix);
+                stage!("sealed");
+                match sealed {
                     Ok(signed) if frame.bulk => {
                         let shunned = |path| talk.delivery.is_shunned(path, steady);
                         match self.sessions.send_bulk(signed, &talk.relays, shunned) {

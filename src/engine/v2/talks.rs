@@ -42,6 +42,8 @@ pub(super) struct Talk {
     pub(super) away: bool,
     /// Since when none of the session's relays is connected.
     pub(super) alone_since: Option<Instant>,
+    /// The last message of the peer that was taken in this batch, and its row.
+    pub(super) read: Option<(u64, MessageId)>,
     /// The trace of a message of the peer that comes next.
     pub(super) trace: Option<(MessageId, TraceParent)>,
 }
@@ -90,6 +92,7 @@ impl Core {
             ending: None,
             away: false,
             alone_since: None,
+            read: None,
             trace: None,
         };
         self.lines.talks.insert(*id, talk);
@@ -119,6 +122,7 @@ impl Core {
             match self.lines.talks.get_mut(&id) {
                 Some(talk) => {
                     talk.delivery.reload(&saved, steady);
+                    talk.read = None;
                     talk.sending = sending;
                     talk.stirred = true;
                 }
@@ -311,6 +315,16 @@ impl Core {
         Ok(())
     }
 
+    /// The call cannot go on: what it knows of itself is not what it was.
+    pub(in crate::engine) fn lose_talk(&mut self, id: &CallId, now: Millis) -> Result<(), store::Error> {
+        self.open_talk(id)?;
+        if let Some(talk) = self.lines.talks.get_mut(id) {
+            talk.delivery.abandon();
+            self.drain_talk(id, now)?;
+        }
+        Ok(())
+    }
+
     // ---- commands ----
 
     /// Says something in a call. Its row is written by the caller.
@@ -332,17 +346,25 @@ impl Core {
         Ok(self.drain_talk(&call.id, now)?)
     }
 
-    /// Tells the peer that a message of it was taken.
-    pub(in crate::engine) fn say_read(
-        &mut self,
-        call: &CallId,
-        message: MessageId,
-        now: Millis,
-    ) -> Result<(), store::Error> {
-        let Some(talk) = self.lines.talks.get_mut(call) else { return Ok(()) };
-        // A call that ends, or whose queue is full, goes without: a receipt is a courtesy.
-        if talk.delivery.read(message).is_ok() {
-            self.drain_talk(call, now)?;
+    /// A message of the peer was taken. It is told at the end of the batch, and of several only the last: who has that
+    /// has those before it.
+    pub(in crate::engine) fn note_read(&mut self, call: &CallId, row: u64, message: MessageId) {
+        if let Some(talk) = self.lines.talks.get_mut(call)
+            && talk.read.is_none_or(|(last, _)| last < row)
+        {
+            talk.read = Some((row, message));
+        }
+    }
+
+    /// Tells the peers how far was read in this batch.
+    pub(in crate::engine) fn say_reads(&mut self, now: Millis) -> Result<(), store::Error> {
+        let read = |(id, talk): (&CallId, &mut Talk)| Some((*id, talk.read.take()?.1));
+        for (call, message) in self.lines.talks.iter_mut().filter_map(read).collect::<Vec<_>>() {
+            let Some(talk) = self.lines.talks.get_mut(&call) else { continue };
+            // A call that ends, or whose queue is full, goes without: a receipt is a courtesy.
+            if talk.delivery.read(message).is_ok() {
+                self.drain_talk(&call, now)?;
+            }
         }
         Ok(())
     }

@@ -65,7 +65,7 @@ const fn key(name: &'static str, variable: Option<&'static str>, about: &'static
 }
 
 /// Every setting.
-pub static KEYS: [Key; 21] = [
+pub static KEYS: [Key; 22] = [
     Key {
         remembered: true,
         ..key("agent_id", Some("P2P_AGENT_ID"), "the label that others call", Kind::AgentId)
@@ -127,6 +127,12 @@ pub static KEYS: [Key; 21] = [
         None,
         "where Prometheus fetches figures: a port of this machine, or ADDRESS:PORT",
         Kind::Address,
+    ),
+    key(
+        "durability",
+        None,
+        "what a commit waits for: full (the disk), os (the system; a power cut may take the last seconds)",
+        Kind::OneOf(&["full", "os"]),
     ),
     key("ring_time_s", None, "how long a call rings, 5 to 600 seconds", Kind::Whole(5..=600)),
     key("max_calls", None, "how many calls may be up at once, 1 to 256", Kind::Whole(1..=256)),

@@ -16,7 +16,7 @@ pub use self::keys::{KEYS, Key, WEBHOOK_SECRET, webhook_key};
 pub use self::way::WakeWay;
 use super::Home;
 use crate::api::{Error, ErrorKind};
-use crate::proto::{QuietHours, StrangerPolicy, Tier};
+use crate::proto::{Durability, QuietHours, StrangerPolicy, Tier};
 
 /// Where agents meet unless told otherwise (docs/protocol.md, section 4).
 pub const DEFAULT_RELAYS: [&str; 3] = ["wss://nos.lol", "wss://relay.primal.net", "wss://nostr.mom"];
@@ -63,6 +63,8 @@ pub struct Settings {
     pub audit_log: Option<PathBuf>,
     /// Where figures are served; nowhere if absent.
     pub metrics: Option<SocketAddr>,
+    /// What a commit waits for.
+    pub durability: Durability,
     /// How long a call rings, seconds.
     pub ring_time_s: u64,
     /// How many calls may be up at once.
@@ -98,6 +100,7 @@ impl Default for Settings {
             audit_mode: None,
             audit_log: None,
             metrics: None,
+            durability: Durability::default(),
             ring_time_s: DEFAULT_RING_TIME_S,
             max_calls: DEFAULT_CALLS_LIMIT as usize,
             strangers: StrangerPolicy::default(),
@@ -262,6 +265,9 @@ impl Layers {
             audit_mode: text("audit_mode"),
             audit_log: text("audit_log").map(PathBuf::from),
             metrics: text("metrics").and_then(|text| keys::address(&text)),
+            durability: text("durability")
+                .and_then(|word| Durability::from_word(&word))
+                .unwrap_or(defaults.durability),
             ring_time_s: number("ring_time_s").unwrap_or(defaults.ring_time_s),
             max_calls: number("max_calls").map_or(defaults.max_calls, |value| value as usize),
             strangers: text("strangers")

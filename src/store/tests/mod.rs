@@ -93,6 +93,36 @@ fn every_commit_is_synced_to_the_disk() {
 }
 
 #[test]
+fn commits_wait_for_the_system_alone_where_that_is_wanted_also_after_an_error_of_the_disk() {
+    let folder = folder();
+    let mut store = store(&folder);
+    store.set_durability(Durability::Os).unwrap();
+    store.reopen().unwrap();
+    let synchronous = store.db.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(synchronous, 1);
+}
+
+#[test]
+fn the_log_has_its_full_size_from_the_start_and_the_database_does_not_grow_by_it() {
+    let folder = folder();
+    let mut store = store(&folder);
+    let size = || std::fs::metadata(folder.path().join("state.db-wal")).unwrap().len();
+    let full = size();
+    assert!(full >= u64::from(CHECKPOINT_PAGES) * 4_096, "{full}");
+    let count =
+        |store: &Store| store.db.pragma_query_value(None, "page_count", |row| row.get::<_, u64>(0)).unwrap();
+    let before = count(&store);
+    assert!(before < 200, "{before}");
+    for number in 0..50 {
+        store.begin().unwrap();
+        store.set_meta("number", number).unwrap();
+        store.commit().unwrap();
+    }
+    assert_eq!((size(), count(&store)), (full, before));
+    assert_eq!(store.meta("number").unwrap(), Some(49));
+}
+
+#[test]
 fn a_message_is_kept_once_whether_it_was_held_back_or_not() {
     let folder = folder();
     let mut store = store(&folder);

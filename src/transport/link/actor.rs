@@ -226,7 +226,10 @@ impl Actor {
                     Command::LookUp { key, asker } => talk.look_up(key, asker, link.now()),
                 },
                 written = wire.write(), if wire.unflushed => match written {
-                    Ok(()) => wire.written(),
+                    Ok(()) => {
+                        stage!("written");
+                        wire.written();
+                    }
                     Err(error) => return lost(&error),
                 },
                 () = sleep_until_maybe(wake) => {
@@ -287,7 +290,10 @@ fn read(
     let message = message.ok_or(Leave::Closed)?.map_err(|error| lost(&error))?;
     talk.alive();
     match message {
-        Message::Text(text) => talk.receive(text.as_str(), now),
+        Message::Text(text) => {
+            stage!("read");
+            talk.receive(text.as_str(), now)
+        }
         Message::Pong(_) => {
             talk.pong(now);
             Ok(())

@@ -304,6 +304,7 @@ impl<'a> Conversation<'a> {
         }
         let created_at = event.created_at.as_secs();
         let verdict = link.gate.admit(&link.relay, subscription.asked(place), event, size, now.unix);
+        stage!("verified");
         let exists = match &verdict {
             Verdict::Deliver(_) | Verdict::Known => true,
             Verdict::Rejected(rejection) => rejection.counts_for_paging(),

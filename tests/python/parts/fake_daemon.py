@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -267,19 +268,20 @@ class FakeDaemon:
     async def _wait(self, params: Json) -> Json:
         taken = self._taken.setdefault(params.get("consumer") or "", set())
 
-        def peek() -> Json | None:
+        def peek() -> Iterator[Json]:
             for event in self._journal:
                 fits = event["cursor"] > (params.get("after") or 0) and event["cursor"] not in taken
                 fits = fits and params.get("call") in (None, event["call"])
                 if fits and (not params["kinds"] or event["kind"] in params["kinds"]):
-                    return event
-            return None
+                    yield event
 
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._until(lambda: peek() is not None), params["timeout_s"])
-        event = peek()
+            await asyncio.wait_for(self._until(lambda: next(peek(), None) is not None), params["timeout_s"])
+        found = peek()
+        event = next(found, None)
         cursor = len(self._journal) if event is None else event["cursor"]
-        return {"cursor": cursor, "event": event, "timeout": event is None}
+        ahead = list(itertools.islice(found, params.get("ahead", 0)))
+        return {"cursor": cursor, "event": event, "ahead": ahead, "timeout": event is None}
 
     def _commit(self, params: Json) -> Json:
         self._taken.setdefault(params.get("consumer") or "", set()).add(params["cursor"])

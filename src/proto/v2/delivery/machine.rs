@@ -323,6 +323,13 @@ impl Delivery {
         }
     }
 
+    /// Ends here and now, and not by anybody's will: its numbers can no longer be trusted.
+    pub fn abandon(&mut self) {
+        if !self.is_closed() {
+            self.close(true);
+        }
+    }
+
     /// There may be a way to the peer again: a relay is back. Does not wait for the loss timer.
     pub fn handle_link_up(&mut self, now: Millis) {
         let lost = self.flight.retry(now);
