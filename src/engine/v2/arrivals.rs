@@ -311,7 +311,8 @@ impl Core {
         self.lines.arrivals.remove(&key);
         self.lines.moved.remove(&key);
         self.lines.paces.forget(transfer);
-        self.effects.push(Effect::Remove(files::part(&self.home, &transfer.call, &transfer.message)));
+        let part = files::part(&self.home, &transfer.call, &transfer.message);
+        self.effects.extend(files::leftovers(&part).map(Effect::Remove));
         self.store.drop_transfer(&transfer.call, false, &transfer.message)
     }
 
