@@ -91,7 +91,8 @@ struct World {
     network: BTreeMap<(Millis, u64), UnderWay>,
     /// Relays that carry pieces of files.
     ways: u8,
-    /// Bytes a second that leave side 0, one frame after the other, and when the last of them will have left.
+    /// Bytes a second that leave side 0, one frame after the other, and when the last of them will have left. Then frames
+    /// arrive in the order in which they left, as they do over one relay.
     uplink: Option<(u64, Millis)>,
     /// When a side learns that a new handshake was made, and which.
     handshakes: Vec<(Millis, usize, u64)>,
@@ -208,7 +209,11 @@ impl World {
                 left = *free_at;
             }
             for _ in 0..copies {
-                let at = left + Duration::from_millis(1 + self.dice.below(self.weather.delay + 1));
+                let delay = match self.uplink {
+                    Some(_) => self.weather.delay,
+                    None => self.dice.below(self.weather.delay + 1),
+                };
+                let at = left + Duration::from_millis(1 + delay);
                 let generation = self.sides[side].generation;
                 self.sent += 1;
                 self.network
