@@ -138,17 +138,20 @@ impl Flight {
         for number in numbers {
             let Some(sent) = self.sent.remove(&number) else { continue };
             let first = self.land(number, &sent);
-            if first && sent.path.is_some() {
+            // One that was given up too early measures as well: otherwise a way that is slow would never be known to be.
+            if sent.path.is_some() {
                 let round_trip = now.since(sent.at).saturating_sub(ack.delay);
                 let this = Landed { bytes: 0, sent_at: sent.at, size: sent.size, round_trip };
                 let (newest, all) = landed.entry(sent.path).or_insert((number, this));
                 if number > *newest {
                     (*newest, *all) = (number, Landed { bytes: all.bytes, ..this });
                 }
-                all.bytes += sent.size;
+                all.bytes += if first { sent.size } else { 0 };
             }
-            if first && ack.largest() == Some(number) && self.top.first().is_none_or(|top| *top < number) {
-                self.measure(now.since(sent.at), ack.delay);
+            if ack.largest() == Some(number) && self.top.first().is_none_or(|top| *top < number) {
+                // A peer that has slept for a minute says nothing about the way.
+                let most = if first { Duration::MAX } else { self.patience() * 2 };
+                self.measure(now.since(sent.at).min(most), ack.delay);
             }
             self.paths.came(sent.path, now.since(sent.at));
             keep_largest(self.tops.entry(sent.path).or_default(), number);
