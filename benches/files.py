@@ -1,8 +1,9 @@
 """What a file costs: how fast it moves from one daemon to another, and what both of them hold in memory meanwhile.
 
-`python benches/files.py BINARY [MIB [RELAYS]]`: two daemons started by BINARY, a call between them over embedded relays
-without a rate limit, one file of random bytes. The time is taken from the command that sends it, its copy included, to
-the event that it has arrived, hash verified. Memory is what the kernel says is resident, looked at ten times a second.
+`python benches/files.py BINARY [MIB [RELAYS]]`: two daemons started by BINARY, a call between them over so many embedded
+relays without a rate limit, or over those at the addresses given (separated by commas), one file of random bytes. The
+time is taken from the command that sends it, its copy included, to the event that it has arrived, hash verified. Memory
+is what the kernel says is resident, looked at ten times a second.
 """
 
 from __future__ import annotations
@@ -61,8 +62,10 @@ class Watch(threading.Thread):
         return {name: self.most[name] - self.before[name] for name in self.before}
 
 
-def main(binary: str, mib: int, count: int) -> None:
+def main(binary: str, mib: int, over: str) -> None:
     """Measures and prints."""
+    addresses = [] if over.isdecimal() else over.split(",")
+    count = len(addresses) or int(over)
 
     def ask(environment: dict[str, str], *words: str) -> dict[str, object]:
         command = [binary, "--json", *words]
@@ -71,7 +74,9 @@ def main(binary: str, mib: int, count: int) -> None:
             raise SystemExit(f"{words}: {done.stdout}{done.stderr}")
         return json.loads(done.stdout)
 
-    with relays(binary, count) as urls, home() as one, home() as two, tempfile.TemporaryDirectory() as folder:
+    embedded = relays(binary, 0 if addresses else count)
+    with embedded as started, home() as one, home() as two, tempfile.TemporaryDirectory() as folder:
+        urls = started or addresses
         alice = environment_of(one, urls) | {"P2P_AGENT_ID": "alice"}
         bob = environment_of(two, urls) | {"P2P_AGENT_ID": "bob"}
         with daemon(binary, alice, count) as sender, daemon(binary, bob, count) as receiver:
@@ -133,4 +138,4 @@ def main(binary: str, mib: int, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int((sys.argv[2:3] or [MIB])[0]), int((sys.argv[3:4] or [1])[0]))
+    main(sys.argv[1], int((sys.argv[2:3] or [MIB])[0]), (sys.argv[3:4] or ["1"])[0])

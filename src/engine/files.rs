@@ -19,6 +19,8 @@ use crate::proto::{CallId, Hex, MessageId, safe_file_name};
 
 /// How a folder is called that is being unpacked beside its part file.
 const UNPACKED: &str = "unpacked";
+/// How the note beside it is called that says which name it is about to get.
+const NAMED: &str = "named";
 /// Most files of one name kept in a call: `report.json`, `report-2.json`, ….
 const SAME_NAME_LIMIT: u32 = 10_000;
 
@@ -106,7 +108,8 @@ pub(super) fn keep(home: &Home, keeping: &Keeping, over: &Over) -> Result<File, 
     Ok(described(&named, transfer.size, Hex(hash).to_string(), &transfer.mime))
 }
 
-/// Unpacks a folder beside its part file, and gives it its name when it is whole.
+/// Unpacks a folder beside its part file, and gives it its name when it is whole. The name is noted first: a folder that
+/// has gone from beside its note has got that name, and a crash before that is known unpacks nothing a second time.
 fn keep_folder(
     folder: &Folder,
     name: &str,
@@ -114,7 +117,15 @@ fn keep_folder(
     part: &Path,
     over: &Over,
 ) -> Result<PathBuf, NotKept> {
-    let new = part.with_extension(UNPACKED);
+    let (new, note) = (part.with_extension(UNPACKED), part.with_extension(NAMED));
+    if let Ok(named) = fs::read_to_string(&note)
+        && !new.exists()
+        && folder.path.join(&named).is_dir()
+    {
+        return Ok(folder.path.join(named));
+    }
+    remove(&note)?;
+    sync_folder(&note)?;
     remove(&new)?;
     tar.seek(SeekFrom::Start(0))?;
     if let Err(refused) = folders::unpack(tar, &new, over) {
@@ -122,12 +133,22 @@ fn keep_folder(
         return Err(refused.into());
     }
     for copy in 1..=SAME_NAME_LIMIT {
-        let path = folder.path.join(numbered(name, copy));
+        let named = numbered(name, copy);
+        let path = folder.path.join(&named);
+        if fs::symlink_metadata(&path).is_ok() {
+            continue;
+        }
+        let mut written = fs::OpenOptions::new();
+        let mut written = written.write(true).create(true).truncate(true).mode(0o600).open(&note)?;
+        written.write_all(named.as_bytes())?;
+        written.sync_all()?;
+        sync_folder(&note)?;
         match rustix::fs::renameat_with(CWD, &new, CWD, &path, RenameFlags::NOREPLACE) {
             Ok(()) => {
                 folder.handle.sync_all()?;
                 return Ok(path);
             }
+            // Somebody was quicker.
             Err(Errno::EXIST) => {}
             Err(error) => return Err(io::Error::from(error).into()),
         }
@@ -160,6 +181,11 @@ pub(super) fn part(home: &Home, call: &CallId, message: &MessageId) -> PathBuf {
     home.state().join("incoming").join(format!("{call}-{message}"))
 }
 
+/// All that may lie where a file of a peer is written: the part, and what a folder has beside it.
+pub(super) fn leftovers(part: &Path) -> [PathBuf; 3] {
+    [part.to_owned(), part.with_extension(UNPACKED), part.with_extension(NAMED)]
+}
+
 /// The copies and parts that lie around: whether it is ours, the call, the message, and where.
 pub(super) fn under_way(home: &Home) -> Vec<(bool, CallId, MessageId, PathBuf)> {
     let mut found = Vec::new();
@@ -168,7 +194,7 @@ pub(super) fn under_way(home: &Home) -> Vec<(bool, CallId, MessageId, PathBuf)> 
         let Ok(entries) = fs::read_dir(home.state().join(folder)) else { continue };
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let name = name.strip_suffix(&format!(".{UNPACKED}")).unwrap_or(&name);
+            let name = name.split_once('.').map_or(name.as_str(), |(name, _)| name);
             let named = name.split_once('-').and_then(|(call, message)| {
                 Some((call.parse::<CallId>().ok()?, message.parse::<MessageId>().ok()?))
             });
@@ -498,6 +524,71 @@ mod tests {
         let (_folder, home) = home();
         let error = receive(&home, Some(&CALL), "a", "", "!").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    /// A folder of a peer with one file in it, packed, all of it here.
+    fn packed(home: &Home, message: u8) -> Keeping {
+        let message = Hex([message; 16]);
+        let path = part(home, &CALL, &message);
+        let file = open_part(&path).unwrap();
+        let mut tar = tar::Builder::new(file);
+        let mut header = tar::Header::new_ustar();
+        header.set_size(5);
+        header.set_mode(0o600);
+        tar.append_data(&mut header, "a.txt", &b"hello"[..]).unwrap();
+        drop(tar.into_inner().unwrap());
+        let bytes = fs::read(&path).unwrap();
+        let transfer = crate::store::StoredTransfer {
+            call: CALL,
+            outgoing: false,
+            message,
+            stream: 2,
+            name: "report".into(),
+            mime: folders::MIME.into(),
+            size: bytes.len() as u64,
+            sha256: sha256(&bytes),
+            done: bytes.len() as u64,
+            accepted: true,
+        };
+        Keeping { transfer, sha256: None }
+    }
+
+    fn names(home: &Home) -> Vec<String> {
+        let folder = fs::read_dir(home.files().join(CALL.to_string())).unwrap();
+        let mut names: Vec<String> =
+            folder.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_folder_that_has_its_name_is_not_unpacked_again_after_a_crash() {
+        let (_folder, home) = home();
+        let over = Over::default();
+        let first = packed(&home, 1);
+        let named = keep(&home, &first, &over).unwrap();
+        assert_eq!(keep(&home, &first, &over).unwrap(), named, "as after a crash before the commit");
+        assert_eq!(names(&home), ["report"]);
+        // Another one of its name, and a crash before that got its own: with the note written, and without.
+        let second = packed(&home, 2);
+        let path = part(&home, &CALL, &second.transfer.message);
+        let [_, new, note] = leftovers(&path);
+        for noted in [true, false] {
+            fs::create_dir(&new).unwrap();
+            fs::write(new.join("half"), "").unwrap();
+            if noted {
+                fs::write(&note, "report-2").unwrap();
+            }
+            let again = keep(&home, &second, &over).unwrap();
+            assert_eq!(again.name, "report-2");
+            assert_eq!(names(&home), ["report", "report-2"]);
+            assert_eq!(fs::read_dir(again.path.as_ref().unwrap()).unwrap().count(), 1, "nothing half of it");
+            assert!(!new.exists());
+            fs::remove_dir_all(again.path.unwrap()).unwrap();
+        }
+        // The user has removed it meanwhile: it is unpacked once more, and not told to be where it is not.
+        let third = keep(&home, &second, &over).unwrap();
+        assert!(fs::read_dir(third.path.unwrap()).unwrap().count() == 1);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::clock;
 use super::code;
 use super::core::{Core, Inputs, Parts, told};
 use super::earlier::{self, Earlier, grace_left};
-use super::handle::Handle;
+use super::handle::{Handle, Request};
 use super::keys;
 use super::seen::SeenEvents;
 use super::v2::Lines;
@@ -61,6 +61,60 @@ impl Engine {
     /// `identity-damaged`, `unsafe-identity`, `agent-id-mismatch`, `database-damaged`, `disk-full`,
     /// `version-mismatch`, `invalid-value`.
     pub fn start(options: Options) -> Result<Self, Error> {
+        let Made { core, inputs, commands, stop } = Made::of(options)?;
+        let (key, agent_id) = (core.me.key, core.me.agent_id.clone());
+        let reloads = core.reloads.subscribe();
+        let runtime = Runtime::current();
+        std::thread::Builder::new()
+            .name("p2p-engine".into())
+            .spawn(move || runtime.block_on(core.run(inputs)))
+            .map_err(|error| Error::internal(format_args!("no thread for the engine: {error}")))?;
+        Ok(Self { handle: Handle::new(commands), key, agent_id, reloads, stop: Mutex::new(Some(stop)) })
+    }
+
+    /// A way to ask it.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Changes whenever the settings are taken anew, and after the files of the home were changed.
+    pub fn reloads(&self) -> watch::Receiver<u64> {
+        self.reloads.clone()
+    }
+
+    /// The agent's key.
+    pub fn public_key(&self) -> PublicKey {
+        self.key
+    }
+
+    /// The agent's id.
+    pub fn agent_id(&self) -> &str {
+        &self.agent_id
+    }
+
+    /// Takes the presence back, lets what is under way leave, and ends. Calls are kept for the next start.
+    pub async fn stop(&self) {
+        let stop = self.stop.lock().ok().and_then(|mut stop| stop.take());
+        if let Some(stop) = stop {
+            let (stopped, ended) = oneshot::channel();
+            if stop.send(stopped).is_ok() {
+                // An error only means that it has ended already.
+                _ = ended.await;
+            }
+        }
+    }
+}
+
+/// An engine before it has a thread.
+pub(super) struct Made {
+    pub(super) core: Core,
+    inputs: Inputs,
+    commands: mpsc::Sender<Request>,
+    stop: oneshot::Sender<oneshot::Sender<()>>,
+}
+
+impl Made {
+    pub(super) fn of(options: Options) -> Result<Self, Error> {
         let Options { home, mut settings } = options;
         // While it is still the one that was loaded.
         code::running();
@@ -150,45 +204,7 @@ impl Engine {
             worked,
             stop: stop_input,
         };
-        let reloads = core.reloads.subscribe();
-        let runtime = Runtime::current();
-        std::thread::Builder::new()
-            .name("p2p-engine".into())
-            .spawn(move || runtime.block_on(core.run(inputs)))
-            .map_err(|error| Error::internal(format_args!("no thread for the engine: {error}")))?;
-        Ok(Self { handle: Handle::new(commands), key, agent_id, reloads, stop: Mutex::new(Some(stop)) })
-    }
-
-    /// A way to ask it.
-    pub fn handle(&self) -> Handle {
-        self.handle.clone()
-    }
-
-    /// Changes whenever the settings are taken anew, and after the files of the home were changed.
-    pub fn reloads(&self) -> watch::Receiver<u64> {
-        self.reloads.clone()
-    }
-
-    /// The agent's key.
-    pub fn public_key(&self) -> PublicKey {
-        self.key
-    }
-
-    /// The agent's id.
-    pub fn agent_id(&self) -> &str {
-        &self.agent_id
-    }
-
-    /// Takes the presence back, lets what is under way leave, and ends. Calls are kept for the next start.
-    pub async fn stop(&self) {
-        let stop = self.stop.lock().ok().and_then(|mut stop| stop.take());
-        if let Some(stop) = stop {
-            let (stopped, ended) = oneshot::channel();
-            if stop.send(stopped).is_ok() {
-                // An error only means that it has ended already.
-                _ = ended.await;
-            }
-        }
+        Ok(Self { core, inputs, commands, stop })
     }
 }
 

@@ -14,6 +14,7 @@ use nostr_sdk::nips::nip19::ToBech32;
 
 use super::identity::Identity;
 use super::spelling::holds_encrypted_key;
+use super::words::{Numbers, Words};
 use crate::proto::wipe;
 
 /// A file is looked through in pieces of this size, so that a copy of it stays small.
@@ -28,18 +29,13 @@ pub(super) struct Spellings(Arc<OnceLock<Spelled>>);
 struct Spelled {
     raw: [u8; 32],
     /// In letters and digits, folded as [`squeezed`] folds.
-    words: Vec<Vec<u8>>,
-    /// For each pair of bytes whether a word begins with it: most places of a text are passed by at once.
-    begins: Vec<bool>,
-    /// As [`numbers`] writes them.
-    decimal: Vec<u8>,
+    words: Words,
+    decimal: Numbers,
 }
 
 impl Drop for Spelled {
     fn drop(&mut self) {
         wipe(&mut self.raw);
-        wipe(&mut self.decimal);
-        self.words.iter_mut().for_each(|word| wipe(word));
     }
 }
 
@@ -101,26 +97,17 @@ impl Spelled {
         let mut words: Vec<Vec<u8>> = words.iter().map(|word| core(squeezed(word.as_bytes()))).collect();
         words.sort();
         words.dedup();
-        let mut begins = vec![false; 1 << 16];
-        for word in &words {
-            begins[pair(word)] = true;
-        }
-        let decimal = raw.map(|byte| byte.to_string()).join(" ").into_bytes();
-        Self { raw, words, begins, decimal: [b" ", &decimal[..], b" "].concat() }
+        Self { raw, words: Words::new(words), decimal: Numbers::new(&raw) }
     }
 
     fn is_in(&self, bytes: &[u8]) -> bool {
         let mut backwards = self.raw;
         backwards.reverse();
-        if holds(bytes, &self.raw) || holds(bytes, &backwards) {
-            return true;
-        }
-        let text = squeezed(bytes);
-        let found = (0..text.len().saturating_sub(1)).any(|place| {
-            let rest = &text[place..];
-            self.begins[pair(rest)] && self.words.iter().any(|word| rest.starts_with(word))
-        });
-        found || holds(&numbers(bytes), &self.decimal) || holds_encrypted_key(&bytes.to_ascii_lowercase())
+        holds(bytes, &self.raw)
+            || holds(bytes, &backwards)
+            || self.words.are_in(&squeezed(bytes))
+            || self.decimal.are_in(bytes)
+            || holds_encrypted_key(bytes)
     }
 }
 
@@ -130,23 +117,37 @@ fn within(text: &str, offset: usize) -> String {
     text[start..text.len() - 2].to_owned()
 }
 
-fn pair(text: &[u8]) -> usize {
-    usize::from(text[0]) << 8 | usize::from(text[1])
-}
+/// What [`squeezed`] writes for a byte; nothing, for what is neither letter nor digit.
+const FOLDED: [u8; 256] = {
+    let mut folded = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        if (byte as u8).is_ascii_alphanumeric() {
+            folded[byte] = (byte as u8).to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    folded
+};
 
-/// Letters in lower case and digits, without what stands between them and without the `0x` and `\x` of bytes.
+/// Letters in lower case and digits, without what stands between them and without the `0x` and `\x` of bytes. Each byte is
+/// written, and the next one over it if it does not count: a branch would be guessed wrong in every other byte of a file.
 fn squeezed(bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut previous = 0;
+    let (mut out, mut length, mut previous) = (vec![0; bytes.len()], 0, 0);
     for &byte in bytes {
-        match byte {
-            b'x' | b'X' if previous == b'\\' => {}
-            b'x' | b'X' if out.last() == Some(&b'0') => _ = out.pop(),
-            _ if byte.is_ascii_alphanumeric() => out.push(byte.to_ascii_lowercase()),
-            _ => {}
+        let folded = FOLDED[usize::from(byte)];
+        out[length] = folded;
+        length += usize::from(folded != 0);
+        if folded == b'x' {
+            if previous == b'\\' {
+                length -= 1;
+            } else if length > 1 && out[length - 2] == b'0' {
+                length -= 2;
+            }
         }
         previous = byte;
     }
+    out.truncate(length);
     out
 }
 
@@ -160,20 +161,6 @@ fn core(mut word: Vec<u8>) -> Vec<u8> {
         word.remove(0);
     }
     word
-}
-
-/// The decimal numbers of a text, with one blank between them.
-fn numbers(bytes: &[u8]) -> Vec<u8> {
-    let mut out = vec![b' '];
-    for &byte in bytes {
-        if byte.is_ascii_digit() {
-            out.push(byte);
-        } else if out.last() != Some(&b' ') {
-            out.push(b' ');
-        }
-    }
-    out.push(b' ');
-    out
 }
 
 /// RFC 4648, without padding.
@@ -290,6 +277,23 @@ mod tests {
         assert!(identity.is_in(base58(&identity.keys().secret_key().to_secret_bytes()).as_bytes()));
         assert!(!identity.is_in(b"4 words, of which none is 3"));
         assert!(!identity.is_in(b""));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_text_is_squeezed_as_its_rule_says(text in r"[0xX\\\\ aZ9é]{0,40}") {
+            let (mut plain, mut previous) = (Vec::new(), 0);
+            for byte in text.bytes() {
+                match byte {
+                    b'x' | b'X' if previous == b'\\' => {}
+                    b'x' | b'X' if plain.last() == Some(&b'0') => _ = plain.pop(),
+                    _ if byte.is_ascii_alphanumeric() => plain.push(byte.to_ascii_lowercase()),
+                    _ => {}
+                }
+                previous = byte;
+            }
+            proptest::prop_assert_eq!(squeezed(text.as_bytes()), plain);
+        }
     }
 
     #[test]

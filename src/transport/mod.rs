@@ -43,6 +43,7 @@ mod tests;
 mod tuning;
 mod url;
 pub mod v2;
+mod words;
 
 pub use class::Class;
 pub use clock::Clock;

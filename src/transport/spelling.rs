@@ -78,12 +78,20 @@ impl Identity {
     }
 }
 
-/// Whether a text in lower case holds a whole key of NIP-49, whoever's it is.
+/// Whether a text holds a whole key of NIP-49, whoever's it is and in whatever case.
 pub(super) fn holds_encrypted_key(text: &[u8]) -> bool {
     /// Bech32 of the prefix, 91 bytes and the checksum (NIP-49).
     const LENGTH: usize = 162;
-    text.windows(LENGTH).filter(|window| window.starts_with(ENCRYPTED_PREFIX.as_bytes())).any(|window| {
-        std::str::from_utf8(window).is_ok_and(|text| EncryptedSecretKey::from_bech32(text).is_ok())
+    /// Where the prefix has its rarest letter.
+    const RARE: usize = 3;
+    let prefix = ENCRYPTED_PREFIX.as_bytes();
+    let [small, large] = [prefix[RARE], prefix[RARE].to_ascii_uppercase()];
+    memchr::memchr2_iter(small, large, text).any(|at| {
+        let window = at.checked_sub(RARE).and_then(|from| text.get(from..from + LENGTH));
+        window.filter(|window| window[..prefix.len()].eq_ignore_ascii_case(prefix)).is_some_and(|window| {
+            std::str::from_utf8(window)
+                .is_ok_and(|text| EncryptedSecretKey::from_bech32(&text.to_ascii_lowercase()).is_ok())
+        })
     })
 }
 

@@ -33,9 +33,8 @@ MIB = 1 << 20
 # What a frame with a piece of a file has at least, and no other frame has: the piece in base64.
 FRAME_OF_A_PIECE = 40_000
 PIECE = 32_640
-# What is under way in one file at most, and so what a kill or a lost relay can make go out again; twice, since frames
-# that are late are taken for lost.
-UNDER_WAY = 2 * MIB
+# What is under way in one file at most, and so what a kill or a lost relay can make go out again.
+UNDER_WAY = MIB
 # A file of some megabytes on a busy machine.
 ARRIVAL_S = 240.0
 DISK_BYTES = 8 * MIB

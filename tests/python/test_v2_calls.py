@@ -328,8 +328,10 @@ def test_what_was_said_before_the_end_arrives_before_the_end(
 
 
 @pytest.mark.soak
-def test_a_peer_that_is_silent_for_minutes_is_away_and_then_back(agents: Agents) -> None:
+def test_a_peer_that_is_silent_for_minutes_is_away_and_then_back(agents: Agents, tmp_path: Path) -> None:
     alice, bob = agents
+    path = tmp_path / "meanwhile.bin"
+    path.write_bytes(os.urandom(3 << 20))
     here, there = connect(alice, bob)
     talk_both_ways(alice, bob, here, there, "before")
     pid = bob.daemon_pid()
@@ -338,10 +340,17 @@ def test_a_peer_that_is_silent_for_minutes_is_away_and_then_back(agents: Agents)
         alice.event("peer.away", call=here, timeout=AWAY_S)
         assert [call["state"] for call in live(alice)] == ["connected"]
         assert alice.ok("send", "while you were away", "--call", here)["state"] == "queued"
+        # It waits here, and whoever sends it is told so.
+        sent = alice.ok("sendfile", "--path", str(path), "--call", here)
+        assert (sent["state"], sent["reason"]) == ("queued", "the peer is away; it is sent when it is back in the call")
     finally:
         os.kill(pid, signal.SIGCONT)
     alice.event("peer.back", call=here, timeout=30)
     wait_until(lambda: "while you were away" in bob.texts(there, "peer"), "what was said meanwhile to arrive")
+    received = bob.event("file.received", "file.failed", call=there, timeout=AWAY_S)["message"]["file"]
+    assert Path(received["path"]).read_bytes() == path.read_bytes()
+    delivered = [message for message in alice.messages(here) if message["message"] == sent["message"]]
+    assert [message["reason"] for message in delivered] == [None]
     talk_both_ways(alice, bob, here, there, "after")
     assert bob.texts(there, "peer") == ["before, from one", "while you were away", "after, from one"]
     # Told once, not with every frame that is missing.

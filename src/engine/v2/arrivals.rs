@@ -41,7 +41,7 @@ use crate::store::{self, NewEvent, NewMessage, StoredTransfer};
 
 /// How long a file may stand still while its call is up: what a relay with the smallest budget (two events in three
 /// minutes) lets through is more.
-const STILL_TIME: Duration = Duration::from_secs(900);
+pub(super) const STILL_TIME: Duration = Duration::from_secs(900);
 /// A file of at most so many bytes is taken as a message is: a full disk holds it up, and it comes when there is room.
 const WAITS_FOR_ROOM: u64 = 1 << 20;
 
@@ -311,7 +311,8 @@ impl Core {
         self.lines.arrivals.remove(&key);
         self.lines.moved.remove(&key);
         self.lines.paces.forget(transfer);
-        self.effects.push(Effect::Remove(files::part(&self.home, &transfer.call, &transfer.message)));
+        let part = files::part(&self.home, &transfer.call, &transfer.message);
+        self.effects.extend(files::leftovers(&part).map(Effect::Remove));
         self.store.drop_transfer(&transfer.call, false, &transfer.message)
     }
 

@@ -8,11 +8,11 @@ use tokio::time::Instant;
 use super::talks::Talk;
 use crate::engine::core::Core;
 use crate::proto::v2::batch::Kind;
-use crate::proto::v2::delivery::{Change, DRAIN_TIME, Handled, Output};
+use crate::proto::v2::delivery::{Change, DRAIN_TIME, Delivery, Handled, Output};
 use crate::proto::{CallId, Millis};
 use crate::store;
 use crate::transport::RelayId;
-use crate::transport::v2::SessionEvent;
+use crate::transport::v2::{SessionEvent, Way};
 
 /// How long a transmission waits for relays that are all gone before it is looked at again; a link that comes up says so
 /// by itself.
@@ -191,9 +191,12 @@ impl Core {
                     pump_at = pump_at.into_iter().chain([instant + wait]).min();
                     break;
                 }
-                let held = !self.sessions.has_room(&talk.relays);
-                talk.delivery.hold_files(held);
+                let way = |path| way_of(&talk.delivery, path, steady);
+                let open = (0u8..).zip(&talk.relays).any(|(path, _)| way(path).open);
+                let held = open && !self.sessions.has_room(&talk.relays, way);
+                talk.delivery.hold_files(held || !open);
                 let Some(frame) = talk.delivery.poll_transmit(steady) else {
+                    // What is under way opens the window when it arrives; only sockets have to be looked at.
                     if held {
                         pump_at = pump_at.into_iter().chain([instant + NO_ROOM]).min();
                     }
@@ -203,8 +206,8 @@ impl Core {
                 stage!("sealed");
                 match sealed {
                     Ok(signed) if frame.bulk => {
-                        let shunned = |path| talk.delivery.is_shunned(path, steady);
-                        match self.sessions.send_bulk(signed, &talk.relays, shunned) {
+                        let way = |path| way_of(&talk.delivery, path, steady);
+                        match self.sessions.send_bulk(signed, &talk.relays, way) {
                             Some(path) => talk.delivery.handle_sent(frame.number, path),
                             None => {
                                 talk.delivery.handle_unsent(frame.number);
@@ -223,4 +226,9 @@ impl Core {
         }
         self.lines.pump_at = pump_at;
     }
+}
+
+/// What a talk knows of the way over one of its relays.
+fn way_of(delivery: &Delivery, path: u8, steady: Millis) -> Way {
+    Way { open: delivery.has_room_on(path), shunned: delivery.is_shunned(path, steady) }
 }

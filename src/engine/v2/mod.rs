@@ -22,6 +22,8 @@
 
 mod arrivals;
 mod files;
+#[cfg(test)]
+mod files_tests;
 mod frames;
 mod mail;
 mod pace;

@@ -39,7 +39,7 @@ pub(super) use self::bucket::Allowance;
 pub use self::budget::DecryptBudget;
 pub use self::cipher::CipherError;
 pub use self::handshake::{HandshakeError, Initiator, Terms};
-pub use self::pool::{SessionOptions, SessionPool, TooManyKeys};
+pub use self::pool::{SessionOptions, SessionPool, TooManyKeys, Way};
 pub(super) use self::session::is_frame;
 pub use self::session::{Session, SessionError, SessionEvent, SessionKey};
 pub use self::work::{MOST_WORK, mine_within};

@@ -56,6 +56,15 @@ pub struct SessionOptions {
     pub tuning: Tuning,
 }
 
+/// What is known of the way over one relay, beside how its link is.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    /// It takes one more piece of a file now.
+    pub open: bool,
+    /// It has lost some lately.
+    pub shunned: bool,
+}
+
 /// No more session keys can be listened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{MAX_KEYS} session keys are listened for already")]
@@ -194,30 +203,17 @@ impl SessionPool {
         sent
     }
 
-    /// Sends a piece of a file to one of these relays, and returns which: the fittest one that has room, those that are not
-    /// to be trusted last, and among equals the one with the shortest queue. None if no relay takes it now.
-    pub fn send_bulk(
-        &self,
-        event: Signed,
-        relays: &[RelayId],
-        is_shunned: impl Fn(u8) -> bool,
-    ) -> Option<u8> {
+    /// Sends a piece of a file to one of these relays, and returns which: of those that are to be trusted the fittest one
+    /// that has room, and among equals the one with the shortest queue. None if no relay takes it now.
+    pub fn send_bulk(&self, event: Signed, relays: &[RelayId], way: impl Fn(u8) -> Way) -> Option<u8> {
         let (now, event) = (Instant::now(), Arc::new(event));
         let mut members = self.shared.members();
         members.turn = members.turn.wrapping_add(1);
         let turn = members.turn;
-        let mut order: Vec<_> = (0u8..)
-            .zip(relays)
-            .filter_map(|(path, relay)| {
-                let standing = members.standing(relay, now);
-                let queued = members.links.get(relay)?.link.desk().frames.bulk_bytes();
-                let place = (usize::from(path) + turn) % relays.len();
-                let rank = (is_shunned(path) || standing == Standing::Doubted, standing, queued, place);
-                (standing != Standing::Down).then_some((rank, path, relay))
-            })
-            .collect();
-        order.sort_by_key(|(rank, ..)| *rank);
-        for (_, path, relay) in order {
+        let place = |path| (usize::from(path) + turn) % relays.len();
+        let mut order = members.ways(relays, way, now);
+        order.sort_by_key(|(path, _, standing, queued)| (*standing, *queued, place(*path)));
+        for (path, relay, ..) in order {
             let Some(member) = members.links.get_mut(relay) else { continue };
             if member.link.desk().frames.push_bulk(&event, now) {
                 member.used_at = now;
@@ -229,11 +225,13 @@ impl SessionPool {
     }
 
     /// Whether any of these relays has room for a piece of a file.
-    pub fn has_room(&self, relays: &[RelayId]) -> bool {
+    pub fn has_room(&self, relays: &[RelayId], way: impl Fn(u8) -> Way) -> bool {
         let (now, members) = (Instant::now(), self.shared.members());
-        relays.iter().filter_map(|relay| members.links.get(relay)).any(|member| {
-            let mut desk = member.link.desk();
-            desk.status.connected && desk.frames.has_room() && desk.frames.ready_at(now) <= now
+        members.ways(relays, way, now).iter().any(|(_, relay, ..)| {
+            members.links.get(*relay).is_some_and(|member| {
+                let mut desk = member.link.desk();
+                desk.frames.has_room() && desk.frames.ready_at(now) <= now
+            })
         })
     }
 
@@ -405,6 +403,28 @@ impl Members {
 
     fn standing(&self, relay: &RelayId, now: Instant) -> Standing {
         self.links.get(relay).map_or(Standing::Down, |member| member.link.desk().standing(now))
+    }
+
+    /// The ways that take a piece of a file now, how fit each is, and the bytes of such pieces that wait for it. One that
+    /// is in doubt takes none while there is another, be that as full as it may.
+    fn ways<'r>(
+        &self,
+        relays: &'r [RelayId],
+        way: impl Fn(u8) -> Way,
+        now: Instant,
+    ) -> Vec<(u8, &'r RelayId, Standing, usize)> {
+        let up = (0u8..).zip(relays).filter_map(|(path, relay)| {
+            let desk = self.links.get(relay)?.link.desk();
+            let (standing, queued, way) = (desk.standing(now), desk.frames.bulk_bytes(), way(path));
+            let doubted = way.shunned || standing == Standing::Doubted;
+            (standing != Standing::Down).then_some((doubted, way.open, (path, relay, standing, queued)))
+        });
+        let up: Vec<_> = up.collect();
+        let best = up.iter().map(|(doubted, ..)| *doubted).min();
+        up.into_iter()
+            .filter(|(doubted, open, _)| *open && Some(*doubted) == best)
+            .map(|(.., way)| way)
+            .collect()
     }
 
     /// How long an event to ourselves took over the relay; endless if none came back.

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::paths::Paths;
+use super::window::Landed;
 use super::{Key, LOSS_TIME, LOSS_TIME_LIMIT, WINDOW_BYTES, WINDOW_FRAMES};
 use crate::proto::Millis;
 use crate::proto::v2::batch::Ack;
@@ -109,7 +110,7 @@ impl Flight {
         while self.sent.len() > SENT_LIMIT
             && let Some((number, sent)) = self.sent.pop_first()
         {
-            if self.land(number, sent.size) {
+            if self.land(number, &sent) {
                 lost.push(sent);
             }
         }
@@ -117,10 +118,11 @@ impl Flight {
     }
 
     /// It is not under way any more. `false` if it was not.
-    fn land(&mut self, number: u64, size: usize) -> bool {
+    fn land(&mut self, number: u64, sent: &Sent) -> bool {
         let was_under_way = self.under_way.remove(&number);
         if was_under_way {
-            self.bytes -= size;
+            self.bytes -= sent.size;
+            self.paths.landed(sent.path, sent.size);
         }
         was_under_way
     }
@@ -132,18 +134,31 @@ impl Flight {
             .iter()
             .flat_map(|range| self.sent.range(range.clone()).map(|(number, _)| *number))
             .collect();
-        let mut acknowledged = Vec::new();
+        let (mut acknowledged, mut landed) = (Vec::new(), BTreeMap::new());
         for number in numbers {
             let Some(sent) = self.sent.remove(&number) else { continue };
-            let first = self.land(number, sent.size);
-            if first && ack.largest() == Some(number) && self.top.first().is_none_or(|top| *top < number) {
-                self.measure(now.since(sent.at), ack.delay);
+            let first = self.land(number, &sent);
+            // One that was given up too early measures as well: otherwise a way that is slow would never be known to be.
+            if sent.path.is_some() {
+                let round_trip = now.since(sent.at).saturating_sub(ack.delay);
+                let this = Landed { bytes: 0, sent_at: sent.at, size: sent.size, round_trip };
+                let (newest, all) = landed.entry(sent.path).or_insert((number, this));
+                if number > *newest {
+                    (*newest, *all) = (number, Landed { bytes: all.bytes, ..this });
+                }
+                all.bytes += if first { sent.size } else { 0 };
+            }
+            if ack.largest() == Some(number) && self.top.first().is_none_or(|top| *top < number) {
+                // A peer that has slept for a minute says nothing about the way.
+                let most = if first { Duration::MAX } else { self.patience() * 2 };
+                self.measure(now.since(sent.at).min(most), ack.delay);
             }
             self.paths.came(sent.path, now.since(sent.at));
             keep_largest(self.tops.entry(sent.path).or_default(), number);
             keep_largest(&mut self.top, number);
             acknowledged.push(sent);
         }
+        landed.into_iter().for_each(|(path, (_, landed))| self.paths.measure(path, landed, now));
         acknowledged
     }
 
@@ -167,32 +182,42 @@ impl Flight {
                 self.paths.failed(sent.path, now);
             }
         }
-        self.give_up(lost)
+        self.give_up(lost, Some(now))
     }
 
     /// Which way a frame went.
     pub(super) fn went(&mut self, number: u64, path: u8) {
         if let Some(sent) = self.sent.get_mut(&number) {
             sent.path = Some(path);
+            if self.under_way.contains(&number) {
+                self.paths.left(sent.path, sent.size);
+            }
         }
     }
 
     /// A frame that could not leave.
     pub(super) fn stayed(&mut self, number: u64) -> Vec<Sent> {
-        self.give_up(vec![number])
+        self.give_up(vec![number], None)
+    }
+
+    /// Whether a way takes one more piece of a file without making others wait.
+    pub(super) fn has_room_on(&self, path: u8) -> bool {
+        self.paths.has_room(path)
     }
 
     pub(super) fn is_shunned(&self, path: u8, now: Millis) -> bool {
         self.paths.is_shunned(path, now)
     }
 
-    /// They are lost. They stay known: a late acknowledgement still counts.
-    fn give_up(&mut self, numbers: Vec<u64>) -> Vec<Sent> {
+    /// They are lost, and since when that is known; without it they have never left. They stay known: a late
+    /// acknowledgement still counts.
+    fn give_up(&mut self, numbers: Vec<u64>, now: Option<Millis>) -> Vec<Sent> {
         let mut lost = Vec::new();
         for number in numbers {
             if let Some(sent) = self.sent.get(&number).cloned()
-                && self.land(number, sent.size)
+                && self.land(number, &sent)
             {
+                now.iter().for_each(|now| self.paths.lost(sent.path, sent.at, *now));
                 lost.push(sent);
             }
         }
@@ -236,6 +261,6 @@ impl Flight {
     fn overdue(&mut self, patience: Duration, now: Millis) -> Vec<Sent> {
         let is_overdue = |number: &&u64| self.sent.get(number).is_some_and(|sent| sent.at + patience <= now);
         let overdue = self.under_way.iter().take_while(is_overdue).copied().collect();
-        self.give_up(overdue)
+        self.give_up(overdue, Some(now))
     }
 }

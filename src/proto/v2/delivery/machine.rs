@@ -311,6 +311,13 @@ impl Delivery {
         self.flight.is_shunned(path, now)
     }
 
+    /// Whether this way takes one more frame of files without making what is said wait behind it: see [`window`].
+    ///
+    /// [`window`]: super::window
+    pub fn has_room_on(&self, path: u8) -> bool {
+        self.flight.has_room_on(path)
+    }
+
     /// Says something at once, though nothing waits: the peer learns that its half of the handshake has arrived.
     pub fn greet(&mut self) {
         self.ping_wanted = true;

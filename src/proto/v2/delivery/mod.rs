@@ -30,7 +30,8 @@
 //! would look like a peer that was silent for as long.
 //!
 //! Frames of files go over one of several ways (relays), all others over two. Where the frames of one way are lost, and
-//! whether it is to be trusted with more, is judged by what was acknowledged of that way; see [`paths`].
+//! whether it is to be trusted with more, is judged by what was acknowledged of that way; see [`paths`]. How much is
+//! under way there follows from the round trip, so that no text waits behind a file; see [`window`].
 //!
 //! # Invariants, kept by the property tests
 //!
@@ -51,6 +52,7 @@ mod receipts;
 mod saved;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::time::Duration;
 

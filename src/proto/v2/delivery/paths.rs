@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::window::{Landed, Window};
 use crate::proto::Millis;
 
 /// The shortest time after which a frame that others have passed by is overdue: relays differ by less.
@@ -27,6 +28,7 @@ struct Path {
     /// How often it failed since something came back on it.
     failures: u32,
     shunned_until: Option<Millis>,
+    window: Window,
 }
 
 /// The ways of one session. None is that of frames which go over two relays.
@@ -39,6 +41,35 @@ impl Paths {
         let path = self.0.entry(path).or_default();
         path.round_trip = Some(path.round_trip.map_or(after, |before| (before * 7 + after) / 8));
         (path.failures, path.shunned_until) = (0, None);
+    }
+
+    /// A frame leaves this way.
+    pub(super) fn left(&mut self, path: Option<u8>, bytes: usize) {
+        self.0.entry(path).or_default().window.left(bytes);
+    }
+
+    /// It is under way no more.
+    pub(super) fn landed(&mut self, path: Option<u8>, bytes: usize) {
+        if let Some(path) = self.0.get_mut(&path) {
+            path.window.landed(bytes);
+        }
+    }
+
+    /// What an acknowledgement says about a way as a whole.
+    pub(super) fn measure(&mut self, path: Option<u8>, landed: Landed, now: Millis) {
+        self.0.entry(path).or_default().window.came(landed, now);
+    }
+
+    /// A frame is lost that left this way then.
+    pub(super) fn lost(&mut self, path: Option<u8>, sent_at: Millis, now: Millis) {
+        if let Some(path) = self.0.get_mut(&path) {
+            path.window.lost(sent_at, now);
+        }
+    }
+
+    /// Whether a way takes one more frame without making others wait.
+    pub(super) fn has_room(&self, path: u8) -> bool {
+        self.0.get(&Some(path)).is_none_or(|path| path.window.has_room())
     }
 
     /// After how long a frame is overdue that later ones have passed by.

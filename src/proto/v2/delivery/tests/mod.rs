@@ -89,6 +89,11 @@ struct World {
     dice: Dice,
     sides: [Side; 2],
     network: BTreeMap<(Millis, u64), UnderWay>,
+    /// Relays that carry pieces of files.
+    ways: u8,
+    /// Bytes a second that leave side 0, one frame after the other, and when the last of them will have left. Then frames
+    /// arrive in the order in which they left, as they do over one relay.
+    uplink: Option<(u64, Millis)>,
     /// When a side learns that a new handshake was made, and which.
     handshakes: Vec<(Millis, usize, u64)>,
     sent: u64,
@@ -142,6 +147,8 @@ impl World {
             dice: Dice(seed),
             sides: [Side::new(), Side::new()],
             network: BTreeMap::new(),
+            ways: 3,
+            uplink: None,
             handshakes: vec![],
             sent: 0,
             log: vec![],
@@ -175,7 +182,14 @@ impl World {
     }
 
     fn transmit(&mut self, side: usize) {
-        while let Some(frame) = self.sides[side].machine.poll_transmit(self.now) {
+        loop {
+            let machine = &mut self.sides[side].machine;
+            let open = (0..self.ways).find(|way| machine.has_room_on(*way));
+            machine.hold_files(open.is_none());
+            let Some(frame) = machine.poll_transmit(self.now) else { break };
+            if frame.bulk {
+                machine.handle_sent(frame.number, open.unwrap_or_default());
+            }
             assert!(self.sides[side].numbers.insert(frame.number), "a frame number was used twice");
             if self.keep_log {
                 self.log.push((side, frame.clone()));
@@ -185,8 +199,21 @@ impl World {
                 roll if roll < self.weather.dropped + self.weather.repeated => 2,
                 _ => 1,
             };
+            let mut left = self.now;
+            if let Some((rate, free_at)) = &mut self.uplink
+                && side == 0
+            {
+                // As base64 in an event.
+                let bytes = frame.plaintext.len() as u64 * 4 / 3 + 300;
+                *free_at = (*free_at).max(left) + Duration::from_millis((bytes * 1_000).div_ceil(*rate));
+                left = *free_at;
+            }
             for _ in 0..copies {
-                let at = self.now + Duration::from_millis(1 + self.dice.below(self.weather.delay + 1));
+                let delay = match self.uplink {
+                    Some(_) => self.weather.delay,
+                    None => self.dice.below(self.weather.delay + 1),
+                };
+                let at = left + Duration::from_millis(1 + delay);
                 let generation = self.sides[side].generation;
                 self.sent += 1;
                 self.network

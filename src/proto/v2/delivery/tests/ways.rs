@@ -101,3 +101,106 @@ fn of_one_way_three_later_ones_are_enough() {
     assert_eq!(alice.seqs(), [1]);
     assert!(!alice.machine.is_shunned(0, alice.now), "one that is lost is no way that fails");
 }
+
+/// How often somebody says something, if it has arrived by then.
+const TEXTS_EVERY: Duration = Duration::from_millis(200);
+
+/// Sends a file over an uplink of so many bytes a second, a text now and then. Returns by how much the slowest text was
+/// later than on an idle uplink, and which part of the uplink the file has used.
+fn file_and_texts(rate: u64, delay: u64, pieces: u64, ways: u8) -> (Duration, f64) {
+    let mut world = World::new(rate, Weather { delay, ..FINE });
+    world.ways = ways;
+    world.uplink = Some((rate, world.now));
+    let mut stream = 0;
+    world.input(0, |machine, _| stream = machine.open_outgoing().unwrap());
+    world.input(1, |machine, _| machine.open_incoming(stream).unwrap());
+    world.input(1, |machine, _| machine.admit(stream));
+    let (begun, step) = (world.now, Duration::from_millis(2));
+    let (mut said, mut looked, mut there, mut texts) = (0, 0, 0, 0u64);
+    let (mut slowest, mut text): (Duration, Option<Millis>) = (Duration::ZERO, None);
+    while there < pieces {
+        while said < pieces && world.sides[0].machine.chunk_room(stream) > 0 {
+            world.say(0, 1, Content::Chunk { stream, bytes: vec![7; CHUNK_LIMIT] }, None);
+            said += 1;
+        }
+        if text.is_none() && world.now.since(begun) >= TEXTS_EVERY * texts as u32 {
+            texts += 1;
+            text = Some(world.now);
+            world.text(0, 1_000 + u128::from(texts), "?");
+        }
+        world.run(step);
+        for (_, content) in &world.sides[1].surfaced[looked..] {
+            match (is_chunk(content), text) {
+                (false, Some(at)) => (slowest, text) = (slowest.max(world.now.since(at)), None),
+                _ => there += 1,
+            }
+        }
+        looked = world.sides[1].surfaced.len();
+    }
+    assert!(texts > 3, "{texts}");
+    let bytes = pieces * (CHUNK_LIMIT as u64) * 4 / 3;
+    let used = bytes as f64 / (rate as f64 * world.now.since(begun).as_secs_f64());
+    (slowest.saturating_sub(Duration::from_millis(delay)), used)
+}
+
+#[test]
+fn a_text_waits_for_a_fraction_of_a_second_behind_a_file_and_the_file_still_fills_the_uplink() {
+    // A mobile uplink, a line at home, and a fast one.
+    for (rate, delay, pieces) in [(125_000, 60, 32), (1_250_000, 40, 128), (12_500_000, 20, 512)] {
+        // How long a frame takes there.
+        let frame = Duration::from_secs_f64(45_000.0 / rate as f64);
+        for ways in [1, 3] {
+            let (slowest, used) = file_and_texts(rate, delay, pieces, ways);
+            println!(
+                "{rate} B/s, {ways} relays: a text was late by {slowest:?}; the file had {used:.2} of the line"
+            );
+            // Two frames a relay, the one that has begun, and a queue that is seen before it is there twice.
+            let bound = (2 * u32::from(ways) + 1) * frame + Duration::from_millis(250);
+            assert!(slowest <= bound, "{rate}: {slowest:?}");
+            assert!(used > 0.7, "{rate}: {used}");
+        }
+    }
+}
+
+/// Pieces of a file that were handed over, durable or about to be.
+fn handed_over(world: &World) -> u64 {
+    let side = &world.sides[0];
+    let pending = side.transactions.iter().filter(|transaction| transaction.accepted.is_some()).count();
+    (side.accepted.len() + pending) as u64
+}
+
+#[test]
+fn a_kill_of_either_side_makes_at_most_a_megabyte_of_a_file_go_out_again() {
+    const PIECES: u64 = 100;
+    for seed in 0..12 {
+        let mut world = World::new(seed, FINE);
+        world.uplink = Some((10_000_000, world.now));
+        world.keep_log = true;
+        let mut stream = 0;
+        world.input(0, |machine, _| stream = machine.open_outgoing().unwrap());
+        world.input(1, |machine, _| machine.open_incoming(stream).unwrap());
+        let mut killed = false;
+        let there = |world: &World| world.sides[1].surfaced.len() as u64;
+        while there(&world) < PIECES {
+            while handed_over(&world) < PIECES && world.sides[0].machine.chunk_room(stream) > 0 {
+                world.say(0, 1, Content::Chunk { stream, bytes: vec![7; CHUNK_LIMIT] }, None);
+            }
+            world.run(Duration::from_millis(1 + seed % 7));
+            if !killed && there(&world) > PIECES / 4 + seed {
+                killed = true;
+                world.kill((seed % 2) as usize);
+                // Nothing is sealed before the new handshake, however long it takes.
+                world.handshakes.iter_mut().for_each(|(at, ..)| *at = START);
+                world.run(Duration::ZERO);
+            }
+        }
+        let sent = world
+            .frames_of(0)
+            .iter()
+            .flat_map(|batch| &batch.entries)
+            .filter(|it| it.stream == stream)
+            .count();
+        let again = (sent as u64 - PIECES) * CHUNK_LIMIT as u64;
+        assert!(killed && again <= span_bytes(stream), "seed {seed}: {again} bytes went out again");
+    }
+}
