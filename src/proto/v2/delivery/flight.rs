@@ -135,9 +135,14 @@ impl Flight {
             .flat_map(|range| self.sent.range(range.clone()).map(|(number, _)| *number))
             .collect();
         let (mut acknowledged, mut landed) = (Vec::new(), BTreeMap::new());
+        let before = self.tops.clone();
         for number in numbers {
             let Some(sent) = self.sent.remove(&number) else { continue };
             let first = self.land(number, &sent);
+            let overtaken = |top: &Vec<u64>| top.first().is_some_and(|top| number < *top);
+            if before.get(&sent.path).is_some_and(overtaken) {
+                self.paths.disordered(sent.path);
+            }
             // One that was given up too early measures as well: otherwise a way that is slow would never be known to be.
             if sent.path.is_some() {
                 let round_trip = now.since(sent.at).saturating_sub(ack.delay);

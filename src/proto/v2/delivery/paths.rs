@@ -60,6 +60,11 @@ impl Paths {
         self.0.entry(path).or_default().window.came(landed, now);
     }
 
+    /// A frame of this way is acknowledged after one that left later.
+    pub(super) fn disordered(&mut self, path: Option<u8>) {
+        self.0.entry(path).or_default().window.disordered();
+    }
+
     /// A frame is lost that left this way then.
     pub(super) fn lost(&mut self, path: Option<u8>, sent_at: Millis, now: Millis) {
         if let Some(path) = self.0.get_mut(&path) {

@@ -4,6 +4,9 @@
 //! is said then stands behind it. So the round trip is watched: by how much it is above the shortest one is what the queue
 //! takes, and that is kept near [`QUEUE`].
 //!
+//! A queue keeps its order. A way on which frames overtake each other delays them for another reason, which a smaller
+//! window does not help: there is no limit for it until enough frames have come in order.
+//!
 //! ```text
 //!   start: twice as much each round trip ── a queue is seen ──► a little more each round trip without a queue,
 //!                                                               a little less with one, half if it is long
@@ -20,6 +23,8 @@ const QUEUE: Duration = Duration::from_millis(100);
 const FRAME: usize = 32 << 10;
 /// What may always be under way, and before anything has come back: one frame on the way while the peer commits another.
 const LEAST: usize = 2 * FRAME;
+/// How many acknowledgements in order it takes after one out of order, until round trips are believed again.
+const ORDERLY: u32 = 64;
 /// For how long the shortest round trip is believed, at least; for twice as long at most. A way that has become longer
 /// looks like a queue until then.
 const BELIEVED: Duration = Duration::from_secs(120);
@@ -49,6 +54,8 @@ pub(super) struct Window {
     turned_at: Option<Millis>,
     /// When it was halved last: what had left before says the same once more.
     halved_at: Option<Millis>,
+    /// How many acknowledgements still have to come in order.
+    disorder: u32,
 }
 
 impl Default for Window {
@@ -61,6 +68,7 @@ impl Default for Window {
             shortest: [None; 2],
             turned_at: None,
             halved_at: None,
+            disorder: 0,
         }
     }
 }
@@ -68,7 +76,7 @@ impl Default for Window {
 impl Window {
     /// Whether one more frame may leave.
     pub(super) fn has_room(&self) -> bool {
-        self.under_way + FRAME <= self.limit
+        self.disorder > 0 || self.under_way + FRAME <= self.limit
     }
 
     /// A frame has left.
@@ -81,8 +89,17 @@ impl Window {
         self.under_way = self.under_way.saturating_sub(bytes);
     }
 
+    /// A frame is acknowledged after one that left later.
+    pub(super) fn disordered(&mut self) {
+        self.disorder = ORDERLY;
+    }
+
     /// Frames are acknowledged; they count as under way no more.
     pub(super) fn came(&mut self, landed: Landed, now: Millis) {
+        if self.disorder > 0 {
+            self.disorder -= 1;
+            return;
+        }
         // A shorter frame has a shorter round trip, which says nothing about the others.
         if landed.size < FRAME {
             return;
@@ -110,7 +127,7 @@ impl Window {
 
     /// A frame is taken for lost, which left then. A relay loses frames for many reasons; without a queue it was not ours.
     pub(super) fn lost(&mut self, sent_at: Millis, now: Millis) {
-        if self.queue >= QUEUE {
+        if self.disorder == 0 && self.queue >= QUEUE {
             self.halve(sent_at, now);
         }
     }

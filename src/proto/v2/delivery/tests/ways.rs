@@ -102,6 +102,25 @@ fn of_one_way_three_later_ones_are_enough() {
     assert!(!alice.machine.is_shunned(0, alice.now), "one that is lost is no way that fails");
 }
 
+#[test]
+fn a_way_that_delays_is_given_less_and_one_that_loses_the_order_is_not() {
+    for in_order in [true, false] {
+        let (mut alice, stream) = with_pieces(16);
+        let numbers = send_over(&mut alice, &[0]);
+        let wait = |alice: &mut Alone, ms| alice.now = alice.now + Duration::from_millis(ms);
+        wait(&mut alice, 20);
+        alice.acknowledge(0, &numbers[..1]);
+        wait(&mut alice, 400);
+        let next = if in_order { [1, 2, 3] } else { [3, 1, 2] };
+        for (ack, place) in (1..).zip(next) {
+            alice.acknowledge(ack, &numbers[place..=place]);
+        }
+        // Twelve pieces are under way: more than a way takes that has a queue.
+        assert_eq!(alice.machine.has_room_on(0), !in_order, "in order: {in_order}");
+        assert!(!alice.machine.is_through(stream));
+    }
+}
+
 /// How often somebody says something, if it has arrived by then.
 const TEXTS_EVERY: Duration = Duration::from_millis(200);
 
