@@ -1,9 +1,9 @@
 """What a file costs: how fast it moves from one daemon to another, and what both of them hold in memory meanwhile.
 
-`python benches/files.py BINARY [MIB [RELAYS]]`: two daemons started by BINARY, a call between them over so many embedded
-relays without a rate limit, or over those at the addresses given (separated by commas), one file of random bytes. The
-time is taken from the command that sends it, its copy included, to the event that it has arrived, hash verified. Memory
-is what the kernel says is resident, looked at ten times a second.
+`python benches/files.py BINARY [MIB [RELAYS]]`: two daemons started by BINARY, a call between them over so many
+embedded relays without a rate limit, or over those at the addresses given (separated by commas), one file of random
+bytes. The time is taken from the command that sends it, its copy included, to the event that it has arrived, hash
+verified. Memory is what the kernel says is resident, looked at ten times a second.
 """
 
 from __future__ import annotations
