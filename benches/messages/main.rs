@@ -19,7 +19,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,
-    clippy::print_stdout,
     reason = "a benchmark: it talks to who runs it, and stops where it fails"
 )]
 
