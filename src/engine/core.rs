@@ -322,6 +322,11 @@ impl Core {
         self.steady.now()
     }
 
+    /// The clock of [`Self::steady`].
+    pub(super) fn steady_clock(&self) -> Steady {
+        self.steady
+    }
+
     /// What the wall clock says, set right by what the relays agree on: what we sign is dated by it, and who is online
     /// judged.
     pub(super) fn wall(&self) -> Millis {
@@ -347,11 +352,6 @@ impl Core {
             _ => tracing::info!(off_s = off, "the clock is dated by the relays'"),
         }
         self.announcer.soon();
-    }
-
-    /// The moment of a time of [`Self::steady`].
-    pub(super) fn instant_of(&self, at: Millis) -> Instant {
-        self.steady.instant_of(at)
     }
 
     fn next_wake(&mut self) -> Instant {
