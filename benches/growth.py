@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 360, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 34, 62
+LEFT, RIGHT, TOP, BOTTOM = 52, 26, 34, 62
 COLOURS = ("#1f5fa8", "#c2571a", "#3c7a3c", "#7a3c78")
 STYLE = "font-family='sans-serif' font-size='11' fill='#333'"
 
@@ -78,6 +78,8 @@ def decades(values: list[float]) -> tuple[int, int]:
 
 def shown(power: int) -> str:
     """A power of ten as a label."""
+    if power >= 5:
+        return f"{10 ** (power - 6)} M" if power >= 6 else "100 k"
     return f"{10**power:,}" if power >= 0 else f"{10.0**power:.{-power}f}"
 
 
@@ -112,7 +114,7 @@ def draw(panel: Panel, left: int, top: int) -> list[str]:
         parts += [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3' fill='{colour}'/>" for x, y in places]
         parts.append(f"<rect x='{key}' y='{bottom + 40}' width='10' height='3' fill='{colour}'/>")
         parts.append(f"<text x='{key + 14}' y='{bottom + 45}' {STYLE}>{line.name}</text>")
-        key += 24 + 6 * len(line.name)
+        key += 28 + 6.5 * len(line.name)
     return parts
 
 

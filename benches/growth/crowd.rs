@@ -41,8 +41,9 @@ pub fn measure(url: &str, arguments: &Arguments) -> Value {
         there = size;
         let daemon = Daemon::start(url);
         let begun = Instant::now();
-        let (found, bytes) = daemon.list();
+        let line = daemon.list();
         let first = ms(begun);
+        let (found, bytes) = (count(&line), line.len());
         let memory = resident(daemon.pid).saturating_sub(bare);
         let mut samples: Vec<f64> = (0..LISTS)
             .map(|_| {
@@ -87,20 +88,24 @@ impl Daemon {
         Self { child, pid, stream: BufReader::new(UnixStream::connect(socket).unwrap()) }
     }
 
-    /// From the request to the last byte of the reply: how many agents are in it, and its length.
-    fn list(&self) -> (usize, usize) {
+    /// Asks for the list, and reads the reply to its last byte.
+    fn list(&self) -> Vec<u8> {
         let mut stream = self.stream.get_ref();
         stream.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"list\",\"params\":{}}\n").unwrap();
         let mut line = Vec::new();
         BufReader::with_capacity(1 << 20, stream).read_until(b'\n', &mut line).unwrap();
-        // Counted, and not parsed: what a client makes of it is not the daemon's time.
-        let key = b"\"npub\":";
-        (line.windows(key.len()).filter(|window| window == key).count(), line.len())
+        line
     }
 
     fn stop(self) {
         self.child.stop();
     }
+}
+
+/// How many agents are in a reply. Counted, and not parsed: what a client makes of it is not the daemon's time.
+fn count(line: &[u8]) -> usize {
+    let key = b"\"npub\":";
+    line.windows(key.len()).filter(|window| window == key).count()
 }
 
 /// The daemon's process.
@@ -157,23 +162,27 @@ pub fn publish(url: &str, agents: Range<usize>, keep: bool) {
         }
         say("there");
         if keep {
-            // Nobody reads a line here any more: the end of the input is the end.
+            let (ended, mut end) = tokio::sync::oneshot::channel();
             std::thread::spawn(|| {
                 until_end_of_input();
-                std::process::exit(0);
+                let _ = ended.send(());
             });
             let (mut sink, stream) = socket.split();
             tokio::spawn(stream.for_each(|_| async {}));
             let mut due = tokio::time::interval(Duration::from_secs(PERIOD) / count as u32);
             for (number, identity) in agents.clone().zip(&identities).cycle() {
-                due.tick().await;
+                tokio::select! {
+                    _ = due.tick() => {}
+                    _ = &mut end => return,
+                }
                 if sink.send(Message::text(announcement(identity, number, now()))).await.is_err() {
                     return;
                 }
             }
         }
+        // Of a crowd that does not go on, this is all.
+        until_end_of_input();
     });
-    until_end_of_input();
 }
 
 fn is_ok(message: &Message) -> bool {
@@ -190,7 +199,7 @@ pub fn idle(url: &str, arguments: &Arguments) -> Value {
     let mut crowd = Child::spawn(&["crowd", url, "0", &size.to_string(), "keep"]);
     assert_eq!(crowd.line(), "there");
     let daemon = Daemon::start(url);
-    let (found, _) = daemon.list();
+    let found = count(&daemon.list());
     let minute = || {
         let (before, begun) = (received(daemon.pid), Instant::now());
         std::thread::sleep(Duration::from_secs(60));
@@ -200,8 +209,9 @@ pub fn idle(url: &str, arguments: &Arguments) -> Value {
     std::thread::sleep(Duration::from_secs(80));
     let resting = minute();
     let begun = Instant::now();
-    let (found_again, _) = daemon.list();
+    let line = daemon.list();
     let look = ms(begun);
+    let found_again = count(&line);
     head(&format!("idle, {found} agents online"), &["listening", "resting", "look ms", "found"]);
     let figures = [listening, resting, look.round(), found_again as f64];
     row("bytes a minute received", &figures.map(|figure| figure.to_string()));

@@ -17,6 +17,7 @@ mod calls;
 mod crowd;
 mod history;
 #[path = "../messages/process.rs"]
+#[expect(dead_code, reason = "shared with the other benchmark, which asks for the last time only")]
 mod process;
 mod wait;
 
@@ -37,6 +38,9 @@ pub struct Arguments {
     /// Nothing larger is measured.
     pub most: usize,
 }
+
+/// Measures something over a relay, and prints its table.
+type Part = fn(&str, &Arguments) -> Value;
 
 fn main() -> ExitCode {
     // Cargo adds `--bench`.
@@ -75,7 +79,7 @@ fn parse(words: &[&str]) -> Option<Arguments> {
 }
 
 fn measure(arguments: &Arguments) {
-    let parts: [(&str, fn(&str, &Arguments) -> Value); 5] = [
+    let parts: [(&str, Part); 5] = [
         ("list", crowd::measure),
         ("history", history::measure),
         ("wait", wait::measure),
