@@ -30,6 +30,7 @@ wheel=$(echo "$out"/wheel/*.whl)
 cargo build --quiet --release --locked --bin p2p-comm
 # Its last words name the program.
 messages=$(cargo bench --locked --bench messages --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
+cargo bench --quiet --locked --bench growth --no-run
 
 # Two cores everywhere, so that the figures of different machines mean the same.
 pinned=()
@@ -55,6 +56,8 @@ run idle "$venv/bin/python" benches/idle.py "$binary"
 if command -v valgrind >/dev/null; then
     run hot scripts/callgrind.sh
 fi
+run growth cargo bench --quiet --locked --bench growth
+"$venv/bin/python" benches/growth.py "$out/growth.txt" docs/growth.svg
 echo
 "$venv/bin/python" benches/collect.py "$out" "$busy"
 echo

@@ -14,6 +14,7 @@ use super::earlier::Earlier;
 use super::effects::Effect;
 use super::handle::Request;
 use super::metrics::{Count, Tally};
+use super::outlook::Outlook;
 use super::presence::Announcer;
 use super::seen::SeenEvents;
 use super::v2::{Lines, Mined};
@@ -179,11 +180,12 @@ pub(super) struct Core {
     pub(super) last_second: (u64, usize),
     /// When to publish again what no relay answered.
     pub(super) republish_at: Option<Instant>,
-    /// The query that `list` asked for last: its token, and when it was asked and answered.
-    pub(super) refresh: Refresh,
+    pub(super) outlook: Outlook,
     pub(super) effects: Vec<Effect>,
     /// Topics of which something happened in this batch.
     pub(super) stirred: Vec<Topic>,
+    /// The events of this batch, if anybody waits.
+    pub(super) news: Vec<NewEvent>,
     pub(super) waiters: Vec<Waiter>,
     /// How often the settings were taken anew: others in this process have some of their own.
     pub(super) reloads: watch::Sender<u64>,
@@ -193,14 +195,6 @@ pub(super) struct Core {
     pub(super) works: Works,
     housekeeping_at: Instant,
     retry_at: Option<Instant>,
-}
-
-/// A fresh look at who is online.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Refresh {
-    pub(super) token: u64,
-    pub(super) under_way: bool,
-    pub(super) answered_at: Option<Instant>,
 }
 
 /// What a core is made of; the rest starts empty.
@@ -257,9 +251,10 @@ impl Core {
             refusals: BTreeMap::new(),
             last_second: (0, 0),
             republish_at: Some(Instant::now()),
-            refresh: Refresh::default(),
+            outlook: Outlook::new(),
             effects: Vec::new(),
             stirred: Vec::new(),
+            news: Vec::new(),
             waiters: Vec::new(),
             reloads: watch::Sender::new(0),
             requests: 0,
@@ -322,6 +317,11 @@ impl Core {
         self.steady.now()
     }
 
+    /// The clock of [`Self::steady`].
+    pub(super) fn steady_clock(&self) -> Steady {
+        self.steady
+    }
+
     /// What the wall clock says, set right by what the relays agree on: what we sign is dated by it, and who is online
     /// judged.
     pub(super) fn wall(&self) -> Millis {
@@ -349,11 +349,6 @@ impl Core {
         self.announcer.soon();
     }
 
-    /// The moment of a time of [`Self::steady`].
-    pub(super) fn instant_of(&self, at: Millis) -> Instant {
-        self.steady.instant_of(at)
-    }
-
     fn next_wake(&mut self) -> Instant {
         let now = Instant::now();
         let wall = self.wall();
@@ -375,6 +370,7 @@ impl Core {
             self.offers_wake().filter(|_| self.retry_at.is_none()),
             self.lookups_wake(),
             self.earlier_wake(),
+            self.outlook_wake(),
             // Whoever waits for a copy may leave.
             self.works.staging.is_busy().then(|| now + STAGING_CHECK),
         ];
@@ -460,6 +456,7 @@ impl Core {
         self.expire_tickets(now)?;
         self.put_questions(now)?;
         self.announce_if_due(now)?;
+        self.rest_outlook();
         if self.republish_at.is_some_and(|at| at <= instant) {
             self.republish()?;
         }
@@ -490,7 +487,9 @@ impl Core {
         let result = match self.carry_out(&request.command, attempt) {
             Ok(Answer::Now(reply)) => Ok(reply),
             Ok(Answer::Wait { until, topic }) if self.waiters.len() < WAITERS => {
-                let until = waiting.map_or(until, |waiting| waiting.until.min(until));
+                // Whoever is asked for the last time, and still waits, has a reason.
+                let before = waiting.filter(|_| !attempt.last);
+                let until = before.map_or(until, |waiting| waiting.until.min(until));
                 self.waiters.push(Waiter { request, number, since: attempt.since, until, topic });
                 return Ok(());
             }
@@ -529,6 +528,7 @@ impl Core {
         }
         self.effects.retain(|effect| matches!(effect, Effect::Reply(..)));
         self.stirred.clear();
+        self.news.clear();
         let reopened = match &error {
             store::Error::Io { .. } => self.store.reopen(),
             _ => Ok(()),
@@ -562,6 +562,9 @@ impl Core {
         self.effects.push(Effect::Count(Count::Journal(event.kind)));
         if self.audit.is_on() {
             self.effects.push(Effect::Audit(cursor));
+        }
+        if !self.waiters.is_empty() {
+            self.news.push(event);
         }
         Ok(())
     }

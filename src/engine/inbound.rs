@@ -1,7 +1,5 @@
 //! What relays say. Events are verified by `transport`; whether they mean anything is decided here.
 
-use tokio::time::Instant;
-
 use super::clock::fresh;
 use super::core::{Core, Topic};
 use super::effects::Effect;
@@ -11,7 +9,7 @@ use crate::mutants::{Mutant, planted};
 use crate::proto::call::Handled;
 use crate::proto::legacy::{Body, Payload};
 use crate::proto::presence::{Content, Entry};
-use crate::proto::{CallId, EventId, EventKind, Hex, MessageState, Millis, Protocol, PublicKey};
+use crate::proto::{CallId, EventId, EventKind, Hex, MessageState, Millis, Protocol, PublicKey, Tier};
 use crate::store::{self, NewEvent};
 use crate::transport::{Class, Inbound, Outcome, Published, RelayId};
 
@@ -56,9 +54,7 @@ impl Core {
                 Ok(())
             }
             Inbound::Refreshed { token, .. } => {
-                if token == self.refresh.token {
-                    self.refresh.under_way = false;
-                    self.refresh.answered_at = Some(Instant::now());
+                if self.outlook.handle_answer(token) {
                     self.stir(Topic::Relays);
                 }
                 Ok(())
@@ -124,15 +120,20 @@ impl Core {
                 return Ok(());
             }
         };
+        self.outlook.hear();
         let agent_id = content.agent_id.clone();
         // Of 20,000 agents in the directory these would be 40 MB.
         let rotations =
             content.p2p.as_mut().map(|p2p| std::mem::take(&mut p2p.rotations)).unwrap_or_default();
         let shown = content.p2p.clone().filter(|_| content.protocol() == Protocol::V2);
-        if !self
-            .directory
-            .announce(Entry { key: from, seen: Millis::from_secs(created_at), content, event: id }, now)
-        {
+        let entry = Entry {
+            key: from,
+            seen: Millis::from_secs(created_at),
+            content,
+            event: id,
+            is_stranger: self.book.tier(&from) == Tier::Stranger,
+        };
+        if !self.directory.announce(entry, now) {
             return Ok(());
         }
         self.stir(Topic::Relays);

@@ -203,6 +203,9 @@ impl Core {
         all.gauge("p2p_comm_owner_questions", "Questions that wait for the owner.", open);
         let online = self.directory.online(attempt.now).count() as f64;
         all.gauge("p2p_comm_agents_online", "Agents that have announced themselves lately.", online);
+        let listening = f64::from(u8::from(self.outlook.is_listening()));
+        let help = "Whether announcements are asked for: in a crowd, only while somebody looks.";
+        all.gauge("p2p_comm_listening", help, listening);
         all.gauge("p2p_comm_waiting_commands", "Commands that block.", self.waiters.len() as f64);
         let up = self.started.elapsed().as_secs_f64();
         all.gauge("p2p_comm_uptime_seconds", "Time since the engine began.", up);

@@ -36,6 +36,7 @@ mod handle;
 mod inbound;
 pub mod keys;
 mod metrics;
+mod outlook;
 mod outputs;
 mod presence;
 mod rotation;

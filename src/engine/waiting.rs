@@ -5,7 +5,9 @@ use tokio::time::Instant;
 
 use super::core::{Core, Topic};
 use super::handle::Request;
+use crate::api::Command;
 use crate::proto::Millis;
+use crate::store::NewEvent;
 
 /// A command that was answered with "not yet".
 pub(super) struct Waiter {
@@ -15,6 +17,20 @@ pub(super) struct Waiter {
     pub(super) since: Instant,
     pub(super) until: Instant,
     pub(super) topic: Topic,
+}
+
+impl Waiter {
+    /// Whether asking it again could end its wait: a `wait` ends with an event that it wants, and with nothing else. Without
+    /// this, each event would cost a search of the journal for everybody who waits for another.
+    fn is_concerned(&self, stirred: &[Topic], news: &[NewEvent]) -> bool {
+        let is_concerned = match &self.request.command {
+            Command::Wait { call, kinds, .. } => {
+                news.iter().any(|event| event.is_wanted(kinds) && (call.is_none() || *call == event.call))
+            }
+            _ => true,
+        };
+        is_concerned && stirred.contains(&self.topic)
+    }
 }
 
 /// For how long a command has waited, and until when it would.
@@ -27,8 +43,8 @@ pub(super) struct Waiting {
 impl Core {
     /// Asks again the commands that waited for what has happened.
     pub(super) fn wake(&mut self, now: Millis) {
-        let stirred = std::mem::take(&mut self.stirred);
-        self.wake_those(|waiter| stirred.contains(&waiter.topic), now);
+        let (stirred, news) = (std::mem::take(&mut self.stirred), std::mem::take(&mut self.news));
+        self.wake_those(|waiter| waiter.is_concerned(&stirred, &news), now);
     }
 
     /// Asks for the last time the commands whose time is up, and forgets those that nobody waits for any more.
@@ -60,5 +76,49 @@ impl Core {
             .and_then(|()| self.settle(now))
             .and_then(|()| self.store.commit());
         self.conclude(committed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::engine::outputs::event;
+    use crate::proto::authority::Role;
+    use crate::proto::{CallId, EventKind, Hex};
+
+    fn waiter(command: Command, topic: Topic) -> Waiter {
+        let request = Request { command, role: Role::Agent, reply: oneshot::channel().0 };
+        let now = Instant::now();
+        Waiter { request, number: 0, since: now, until: now + Duration::from_secs(60), topic }
+    }
+
+    fn wait(call: Option<CallId>, kinds: &[EventKind]) -> Waiter {
+        let command =
+            Command::Wait { consumer: None, after: Some(0), call, kinds: kinds.to_vec(), timeout_s: 60.0 };
+        waiter(command, Topic::Journal)
+    }
+
+    #[test]
+    fn a_wait_is_asked_again_for_what_it_waits_for_and_for_nothing_else() {
+        let (mine, other) = (Some(Hex([1; 8])), Some(Hex([2; 8])));
+        let now = Millis::from_secs(1_800_000_000);
+        let came = [event(EventKind::MessageReceived, mine, now)];
+        let wakes = |waiter: Waiter, news: &[NewEvent]| waiter.is_concerned(&[Topic::Journal], news);
+        assert!(wakes(wait(None, &[]), &came) && wakes(wait(mine, &[EventKind::MessageReceived]), &came));
+        assert!(!wakes(wait(other, &[]), &came) && !wakes(wait(None, &[EventKind::CallMissed]), &came));
+        // What this side did itself, and what is told by kind only, comes to who asks for it by kind.
+        let own = [NewEvent { own: true, ..event(EventKind::CallEnded, mine, now) }];
+        let quiet = [event(EventKind::MessageRelayed, mine, now)];
+        assert!(!wakes(wait(None, &[]), &own) && wakes(wait(None, &[EventKind::CallEnded]), &own));
+        assert!(!wakes(wait(None, &[]), &quiet) && wakes(wait(None, &[EventKind::MessageRelayed]), &quiet));
+        // Others wait for rows, which change without an event, and each for its topic.
+        let call = waiter(Command::AwaitCall { call: Hex([1; 8]), timeout_s: 60.0 }, Topic::Journal);
+        assert!(wakes(call, &[]));
+        let list = waiter(Command::List { capability: None, limit: None }, Topic::Relays);
+        assert!(!wakes(list, &came));
     }
 }

@@ -1,7 +1,7 @@
 //! What an agent announces about itself (kind 30078, NIP-78), read by both generations of agents, and the directory
 //! of everybody who is online.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -13,16 +13,20 @@ use super::{Card, EventId, Millis, Protocol, PublicKey, Rotation};
 pub const ONLINE_FOR: Duration = Duration::from_secs(300);
 /// How far ahead of our clock an announcement may be: relays take up to 900 s.
 pub const AHEAD_LIMIT: Duration = Duration::from_secs(900);
-/// Most agents remembered. Beyond it the one not seen for longest is forgotten: a flood of keys costs at most this
-/// (about 1 KiB each).
+/// Most agents remembered. Beyond it, or beyond [`DIRECTORY_BYTES`], the stranger who was not seen for longest is
+/// forgotten, and only when there is none somebody who is known: a flood of keys hides nobody that the user knows.
 pub const DIRECTORY_LIMIT: usize = 20_000;
+/// Bytes of all that is remembered, about. An agent as they are takes 600; one that announces all it may, seven times as
+/// much.
+const DIRECTORY_BYTES: usize = 24 * 1_024 * 1_024;
 /// Bytes of all cards that are kept; whoever comes when they are reached is listed without one. A flood of keys with the
 /// largest cards would hold fifteen times as much.
 const CARDS_LIMIT: usize = 4 * 1_024 * 1_024;
 /// Longest announcement read, bytes of JSON.
 pub const CONTENT_LIMIT: usize = 8 * 1_024;
-/// Most capabilities kept of one agent.
+/// Most capabilities kept of one agent, and their bytes.
 const CAPABILITIES_LIMIT: usize = 64;
+const CAPABILITIES_BYTES: usize = 1_024;
 /// Most inbox relays kept of one agent, and the longest address, bytes.
 const INBOX_LIMIT: usize = 4;
 const ADDRESS_LIMIT: usize = 256;
@@ -96,7 +100,15 @@ impl Content {
         }
         content.name = cut(content.name, LABEL_LIMIT);
         content.capabilities.truncate(CAPABILITIES_LIMIT);
-        content.capabilities = content.capabilities.into_iter().map(|name| cut(name, LABEL_LIMIT)).collect();
+        let mut room = CAPABILITIES_BYTES;
+        let capabilities = content.capabilities.into_iter().map(|name| cut(name, LABEL_LIMIT));
+        content.capabilities = capabilities
+            .take_while(|name| {
+                let fits = name.len() <= room;
+                room -= if fits { name.len() } else { 0 };
+                fits
+            })
+            .collect();
         content.card = content.card.take().and_then(Card::kept);
         if let Some(p2p) = &mut content.p2p {
             p2p.inbox.retain(|url| url.len() <= ADDRESS_LIMIT && !url.chars().any(char::is_control));
@@ -132,7 +144,25 @@ pub struct Entry {
     pub content: Content,
     /// The announcement's event id: between two of the same second the lower one wins (NIP-01).
     pub event: EventId,
+    /// The user knows nothing of it: it is forgotten before all others.
+    pub is_stranger: bool,
 }
+
+impl Entry {
+    /// About what it costs in memory: itself, its places in the indices, and its texts, without its card.
+    fn size(&self) -> usize {
+        let text = |text: &String| TEXT_OVERHEAD + text.len();
+        let content = &self.content;
+        let inbox = content.p2p.iter().flat_map(|p2p| &p2p.inbox);
+        let texts = content.capabilities.iter().chain(inbox).chain([&content.name]).map(text);
+        ENTRY_OVERHEAD + 2 * text(&content.agent_id) + texts.sum::<usize>()
+    }
+}
+
+/// Of an entry: its fields, and three places in trees that are two thirds full.
+const ENTRY_OVERHEAD: usize = size_of::<Entry>() + 3 * 72;
+/// Of a text: its pointer and lengths, and what the allocator adds.
+const TEXT_OVERHEAD: usize = size_of::<String>() + 12;
 
 /// Everybody who announced themselves, one entry a key, newest announcement only. Bounded.
 #[derive(Debug, Default)]
@@ -140,7 +170,10 @@ pub struct Directory {
     by_key: BTreeMap<PublicKey, Entry>,
     by_age: BTreeMap<(Millis, PublicKey), ()>,
     by_id: BTreeMap<(String, PublicKey), ()>,
-    /// Bytes of all cards.
+    /// Whom the user knows nothing of.
+    strangers: BTreeSet<(Millis, PublicKey)>,
+    /// Bytes of all entries without their cards, and of all cards.
+    bytes: usize,
     cards: usize,
 }
 
@@ -159,15 +192,29 @@ impl Directory {
         let room = CARDS_LIMIT - self.cards;
         entry.content.card = entry.content.card.take().filter(|card| card.size() <= room);
         self.cards += card_size(&entry);
+        self.bytes += entry.size();
         self.by_age.insert((entry.seen, entry.key), ());
         self.by_id.insert((entry.content.agent_id.clone(), entry.key), ());
-        self.by_key.insert(entry.key, entry);
-        if self.by_key.len() > DIRECTORY_LIMIT
-            && let Some((&(_, oldest), ())) = self.by_age.first_key_value()
-        {
-            self.forget(&oldest);
+        if entry.is_stranger {
+            self.strangers.insert((entry.seen, entry.key));
         }
+        self.by_key.insert(entry.key, entry);
+        self.make_room(DIRECTORY_LIMIT, DIRECTORY_BYTES);
         true
+    }
+
+    fn make_room(&mut self, most: usize, bytes: usize) {
+        while self.by_key.len() > most || self.bytes > bytes {
+            let stranger = self.strangers.first().copied();
+            let oldest = stranger.or_else(|| self.by_age.first_key_value().map(|(place, ())| *place));
+            let Some((_, key)) = oldest else { return };
+            self.forget(&key);
+        }
+    }
+
+    /// How many are remembered, and about how many bytes they take.
+    pub fn extent(&self) -> (usize, usize) {
+        (self.by_key.len(), self.bytes + self.cards)
     }
 
     /// Takes an announcement back, if it is not newer than `at`.
@@ -180,6 +227,8 @@ impl Directory {
     fn forget(&mut self, key: &PublicKey) {
         if let Some(entry) = self.by_key.remove(key) {
             self.cards -= card_size(&entry);
+            self.bytes -= entry.size();
+            self.strangers.remove(&(entry.seen, entry.key));
             self.by_age.remove(&(entry.seen, entry.key));
             self.by_id.remove(&(entry.content.agent_id, entry.key));
         }
@@ -236,7 +285,13 @@ mod tests {
             p2p: None,
             card: None,
         };
-        Entry { key: Hex([key; 32]), seen: NOW - Duration::from_secs(age), content, event: Hex([key; 32]) }
+        Entry {
+            key: Hex([key; 32]),
+            seen: NOW - Duration::from_secs(age),
+            content,
+            event: Hex([key; 32]),
+            is_stranger: true,
+        }
     }
 
     #[test]
@@ -297,6 +352,32 @@ mod tests {
         }
         assert_eq!(directory.by_key.len(), DIRECTORY_LIMIT);
         assert_eq!(directory.claimants("agent-0", NOW).count(), 0);
+    }
+
+    #[test]
+    fn a_flood_hides_nobody_who_is_known_and_costs_no_more_than_its_bytes() {
+        let mut directory = Directory::default();
+        let mut known = entry(200, "known", 250);
+        known.is_stranger = false;
+        directory.announce(known, NOW);
+        let capabilities = vec!["c".repeat(128); CAPABILITIES_BYTES / 128];
+        let count = (DIRECTORY_BYTES / CAPABILITIES_BYTES) as u32;
+        for index in 0..count {
+            let mut one = entry(0, "flood", 0);
+            one.key.0[..4].copy_from_slice(&index.to_be_bytes());
+            one.content.capabilities = capabilities.clone();
+            directory.announce(one, NOW);
+            assert!(directory.bytes <= DIRECTORY_BYTES);
+        }
+        assert!(directory.by_key.len() < DIRECTORY_LIMIT && directory.by_key.len() > 10_000);
+        assert_eq!(directory.claimants("known", NOW).count(), 1);
+        directory.make_room(1, DIRECTORY_BYTES);
+        assert_eq!(
+            directory.online(NOW).map(|one| one.content.agent_id.as_str()).collect::<Vec<_>>(),
+            ["known"]
+        );
+        directory.make_room(0, DIRECTORY_BYTES);
+        assert_eq!(directory.extent(), (0, 0));
     }
 
     #[test]

@@ -55,15 +55,18 @@ pub struct Filter {
 
 impl Filter {
     fn wants(&self, event: &NewEvent) -> bool {
-        match self.kinds.is_empty() {
-            true => comes_unasked(event),
-            false => self.kinds.contains(&event.kind),
-        }
+        event.is_wanted(&self.kinds)
     }
 }
 
-fn comes_unasked(event: &NewEvent) -> bool {
-    !event.own && !event.kind.only_when_asked()
+impl NewEvent {
+    /// Whether it is of these kinds; of none: whether it comes without being asked for.
+    pub fn is_wanted(&self, kinds: &[EventKind]) -> bool {
+        match kinds.is_empty() {
+            true => !self.own && !self.kind.only_when_asked(),
+            false => kinds.contains(&self.kind),
+        }
+    }
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<JournalEntry> {

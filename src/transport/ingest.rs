@@ -2,6 +2,7 @@
 //! sees it: a relay's claims (this is the id, this is what you asked for) are checked, never believed.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nostr_sdk::Event;
@@ -13,6 +14,7 @@ use super::url::RelayId;
 use super::v2::{SessionEvent, Wrap, WrapKind, inbox, is_frame};
 use super::{legacy, presence, rotation};
 use crate::mutants::{Mutant, planted};
+use crate::proto::presence::DIRECTORY_LIMIT;
 use crate::proto::{EventId, Hex, PublicKey};
 
 /// How far ahead of our clock an event may be: strfry's limit, so that nothing comes in which others would refuse.
@@ -87,12 +89,24 @@ pub(super) struct Asked {
 
 /// What came in lately, over all relays of the sessions: a frame is published to two of them, and handed over once.
 /// Forgets the older half when full.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Recent {
     halves: Mutex<(HashSet<EventId>, HashSet<EventId>)>,
+    /// Ids in a half.
+    most: usize,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self::of(MAX_RECENT)
+    }
 }
 
 impl Recent {
+    fn of(most: usize) -> Self {
+        Self { halves: Mutex::default(), most }
+    }
+
     fn contains(&self, id: &EventId) -> bool {
         let halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
         halves.0.contains(id) || halves.1.contains(id)
@@ -101,7 +115,7 @@ impl Recent {
     /// Returns whether it is new.
     fn insert(&self, id: EventId) -> bool {
         let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
-        if halves.0.len() >= MAX_RECENT {
+        if halves.0.len() >= self.most {
             halves.1 = std::mem::take(&mut halves.0);
         }
         !halves.1.contains(&id) && halves.0.insert(id)
@@ -123,20 +137,34 @@ pub(super) struct Gate {
     receivers: Mutex<Receivers>,
     seen: Option<Seen>,
     recent: Option<Arc<Recent>>,
+    /// Announcements whose signature was found good: each comes from every relay, and again with each look around.
+    announced: Recent,
+    /// Nobody looks at who is online: announcements are not asked for.
+    averted: AtomicBool,
 }
 
 impl Gate {
     /// The gate of an identity's links: it is the only receiver.
     pub(super) fn new(identity: Identity, seen: Option<Seen>) -> Self {
         let keys = vec![identity.public_key().to_string()];
-        Self { identity, receivers: Mutex::new(Receivers { keys, version: 0 }), seen, recent: None }
+        let announced = Recent::of(DIRECTORY_LIMIT);
+        Self {
+            identity,
+            receivers: Mutex::new(Receivers { keys, version: 0 }),
+            seen,
+            recent: None,
+            announced,
+            averted: AtomicBool::default(),
+        }
     }
 
     /// The gate of one link for sessions. Its identity is made for it, and answers a relay that wants one; whose
     /// sessions they are, it does not know.
     pub(super) fn of_sessions(recent: Arc<Recent>) -> Self {
         let receivers = Mutex::new(Receivers { keys: Vec::new(), version: 0 });
-        Self { identity: Identity::generate(), receivers, seen: None, recent: Some(recent) }
+        let announced = Recent::of(0);
+        let (identity, averted) = (Identity::generate(), AtomicBool::default());
+        Self { identity, receivers, seen: None, recent: Some(recent), announced, averted }
     }
 
     pub(super) fn identity(&self) -> &Identity {
@@ -145,6 +173,11 @@ impl Gate {
 
     pub(super) fn receivers(&self) -> Receivers {
         self.receivers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes with the receivers: asked for whenever something is to be sent, so nothing is copied.
+    pub(super) fn version(&self) -> u64 {
+        self.receivers.lock().unwrap_or_else(PoisonError::into_inner).version
     }
 
     /// Listens for these keys from now on. Returns whether they are others than before.
@@ -157,6 +190,16 @@ impl Gate {
             receivers.keys = keys;
         }
         changed
+    }
+
+    /// Whether announcements are asked for.
+    pub(super) fn looks(&self) -> bool {
+        !self.averted.load(Ordering::Relaxed)
+    }
+
+    /// Asks for announcements, or does so no more.
+    pub(super) fn look(&self, looks: bool) {
+        self.averted.store(!looks, Ordering::Relaxed);
     }
 
     /// Which of our receivers an event is addressed to.
@@ -207,8 +250,15 @@ impl Gate {
         if known && !planted(Mutant::DedupSkipped) {
             return Verdict::Known;
         }
-        if !is_signed(event) {
-            return Verdict::Rejected(Rejection::BadSignature);
+        // An id stands for all that is signed: that it was signed once is enough.
+        let announces = asked.class == Class::Presence;
+        if !(announces && self.announced.contains(&id)) {
+            if !is_signed(event) {
+                return Verdict::Rejected(Rejection::BadSignature);
+            }
+            if announces {
+                self.announced.insert(id);
+            }
         }
         // Two links may have come so far with the same event.
         if self.recent.as_ref().is_some_and(|recent| !recent.insert(id)) {

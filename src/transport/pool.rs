@@ -15,7 +15,7 @@ use super::identity::Identity;
 use super::inbound::{Inbound, Published};
 use super::ingest::{Gate, Seen};
 use super::link::{Actor, Command, Control, Counters, Link, Role};
-use super::question::{MAX_COMMANDS, Question};
+use super::question::{MAX_COMMANDS, Question, Told};
 use super::signed::Signed;
 use super::tuning::Tuning;
 use super::url::{BadRelayUrl, RelayId};
@@ -45,6 +45,7 @@ pub struct Options {
 pub struct Pool {
     /// The meeting relays first.
     links: Vec<(Arc<Link>, mpsc::Sender<Command>)>,
+    gate: Arc<Gate>,
     meeting: Vec<RelayId>,
     inbox: Vec<RelayId>,
     control: watch::Sender<Control>,
@@ -88,6 +89,7 @@ impl Pool {
         tasks.spawn(watch_clock(control.subscribe(), tuning.clone(), move || redial(&clock_jumped)));
         Ok(Self {
             links,
+            gate,
             meeting,
             inbox,
             control,
@@ -133,9 +135,15 @@ impl Pool {
         }
     }
 
+    /// Asks for announcements from now on, or no more. A crowd's are many, and nobody may be looking.
+    pub fn look(&self, looks: bool) {
+        self.gate.look(looks);
+        self.links.iter().for_each(|(link, _)| link.queued.notify_one());
+    }
+
     /// Asks every connected relay where a class is read for all that it has of it now. The answers come as usual, and behind them
     /// [`Inbound::Refreshed`] with the number returned here: at once if nobody is connected, at the latest after
-    /// [`Tuning::refresh_within`].
+    /// [`Tuning::refresh_within`], and if relays go on telling, after [`Tuning::walk_within`].
     pub fn refresh(&self, class: Class) -> u64 {
         let token = self.refreshes.fetch_add(1, Ordering::Relaxed);
         let links = self.links.iter().filter(|(link, _)| link.role.classes().contains(&class));
@@ -145,7 +153,7 @@ impl Pool {
             &self.tuning,
         );
         let answer =
-            move |answers: Vec<()>, asked| Inbound::Refreshed { token, answered: answers.len(), asked };
+            move |answers: Vec<Told>, asked| Inbound::Refreshed { token, answered: answers.len(), asked };
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(question.tell(self.inbound.clone(), self.control.subscribe(), answer));

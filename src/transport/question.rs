@@ -13,6 +13,35 @@ use crate::proto::PublicKey;
 /// Commands that wait for one link. More than one of a kind at a time come from commands that run at once; refreshes
 /// of a class share a walk.
 pub(super) const MAX_COMMANDS: usize = 32;
+/// Answers of one link to one question: a directory's worth of pages, and the last one.
+const MAX_ANSWERS: usize = 64;
+
+/// What a link says to a question that takes several pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// A page; there are more.
+    Page,
+    /// All that it has.
+    All,
+}
+
+/// What counts as an answer.
+pub(super) trait Answers {
+    /// It is not over yet.
+    fn goes_on(&self) -> bool;
+}
+
+impl Answers for Told {
+    fn goes_on(&self) -> bool {
+        *self == Self::Page
+    }
+}
+
+impl Answers for Whereabouts {
+    fn goes_on(&self) -> bool {
+        false
+    }
+}
 
 /// A question that is with its links.
 pub(super) struct Question<T> {
@@ -20,11 +49,13 @@ pub(super) struct Question<T> {
     asked: usize,
     /// The longest that all of them have.
     within: Duration,
+    /// The longest that those have who are telling.
+    telling: Duration,
     /// How long the slower ones have once the first has answered.
     grace: Duration,
 }
 
-impl<T> Question<T> {
+impl<T: Answers> Question<T> {
     /// Gives each of these links that is connected a command.
     pub(super) fn ask<'a>(
         links: impl Iterator<Item = (&'a Link, &'a mpsc::Sender<Command>)>,
@@ -32,12 +63,13 @@ impl<T> Question<T> {
         tuning: &Tuning,
     ) -> Self {
         let connected: Vec<_> = links.filter(|(link, _)| link.desk().status.connected).collect();
-        let (sender, answers) = mpsc::channel(connected.len().max(1));
+        let (sender, answers) = mpsc::channel((connected.len() * MAX_ANSWERS).max(1));
         let asked = connected
             .iter()
             .filter(|(_, commands)| commands.try_send(command(sender.clone())).is_ok())
             .count();
-        Self { answers, asked, within: tuning.refresh_within, grace: tuning.refresh_grace }
+        let (within, telling) = (tuning.refresh_within, tuning.walk_within);
+        Self { answers, asked, within, telling, grace: tuning.refresh_grace }
     }
 
     /// Hands over what the answers make: at once if nobody was asked, and not at all once the pool stops.
@@ -60,14 +92,18 @@ impl<T> Question<T> {
         }
     }
 
-    /// Takes answers until all are there, nobody is left who could answer, or time is up.
+    /// Takes answers until all are there, nobody is left who could answer, or time is up. A link that is telling is waited
+    /// for as long as it goes on, within bounds.
     async fn gather(mut self) -> Vec<T> {
-        let mut deadline = Instant::now() + self.within;
+        let (mut deadline, last) = (Instant::now() + self.within, Instant::now() + self.telling);
         let mut answered = Vec::with_capacity(self.asked);
         while answered.len() < self.asked {
             tokio::select! {
                 biased;
                 answer = self.answers.recv() => match answer {
+                    Some(answer) if answer.goes_on() => {
+                        deadline = deadline.max(Instant::now() + self.grace).min(last);
+                    }
                     Some(answer) => {
                         answered.push(answer);
                         deadline = deadline.min(Instant::now() + self.grace);

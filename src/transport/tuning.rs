@@ -78,8 +78,11 @@ pub struct Tuning {
     pub presence_age: Duration,
     /// The longest that a refresh waits for its relays.
     pub refresh_within: Duration,
-    /// How long a refresh waits for the slower relays once the first has answered.
+    /// How long a refresh waits for the slower relays once the first has answered, and for the next page of one that is
+    /// telling.
     pub refresh_grace: Duration,
+    /// The longest that a refresh waits for relays that are telling: forty pages of 350 KB over a slow line.
+    pub walk_within: Duration,
     /// How long a stop lets queued events leave.
     pub drain: Duration,
     /// Wall clock and monotonic clock this far apart mean a suspend or a clock that was set: every socket is
@@ -125,6 +128,7 @@ impl Tuning {
         presence_age: Duration::from_secs(300),
         refresh_within: Duration::from_secs(5),
         refresh_grace: Duration::from_secs(1),
+        walk_within: Duration::from_secs(20),
         drain: Duration::from_secs(2),
         clock_jump: Duration::from_secs(30),
         clock_check: Duration::from_secs(1),

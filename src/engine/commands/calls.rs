@@ -51,7 +51,10 @@ impl Core {
         self.check_clock_for_calls()?;
         let found = match self.find_agent(agent, attempt.now) {
             Err(Fault::Api(error)) if error.kind == ErrorKind::UnknownAgent => {
-                return self.patiently(attempt, || error);
+                return match self.look_anew(attempt) {
+                    Some(until) => Ok(Answer::Wait { until, topic: Topic::Relays }),
+                    None => self.patiently(attempt, || error),
+                };
             }
             found => found?,
         };

@@ -1,6 +1,6 @@
 //! Who is meant, and what is known about whom.
 
-use super::super::core::{Answer, Attempt, Core, Fault};
+use super::super::core::{Answer, Attempt, Core, Fault, Topic};
 use super::calls::relays_unreachable;
 use crate::api::{ContactEdit, Contacts, Error, ErrorKind};
 use crate::proto::text::quote;
@@ -84,6 +84,9 @@ impl Core {
                 check_name(name)?;
                 let found = match self.find_agent(key, now) {
                     Err(Fault::Api(error)) if error.kind == ErrorKind::UnknownAgent => {
+                        if let Some(until) = self.look_anew(attempt) {
+                            return Ok(Answer::Wait { until, topic: Topic::Relays });
+                        }
                         return self.patiently(attempt, || {
                             if self.is_connected() { error } else { relays_unreachable() }
                         });

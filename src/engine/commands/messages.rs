@@ -81,7 +81,10 @@ impl Core {
             Some(agent) => {
                 let found = match self.find_agent(agent, now) {
                     Err(Fault::Api(error)) if error.kind == ErrorKind::UnknownAgent => {
-                        return self.patiently(attempt, || error);
+                        return match self.look_anew(attempt) {
+                            Some(until) => Ok(Answer::Wait { until, topic: Topic::Relays }),
+                            None => self.patiently(attempt, || error),
+                        };
                     }
                     found => found?,
                 };

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::super::core::{Answer, Attempt, Core, Fault, Topic};
 use super::super::views::ticket_view;
 use super::calls::relays_unreachable;
@@ -15,12 +13,8 @@ use crate::api::{
 use crate::proto::presence::Entry;
 use crate::proto::{CallId, EventKind, MessageId, Millis, Protocol, fingerprint};
 use crate::store::{self, Filter};
-use crate::transport::{Class, joined, npub};
+use crate::transport::{joined, npub};
 
-/// A look at who is online is fresh for this long: presence comes live besides.
-const FRESH: Duration = Duration::from_secs(10);
-/// How long `list` waits for relays to answer its query.
-const QUERY_TIME: Duration = Duration::from_secs(3);
 /// Most missed calls and unread messages that `inbox` shows; the rest is one command away.
 const INBOX_LIMIT: usize = 100;
 /// For how long somebody is woken for what nobody takes. Later it still stands in the inbox.
@@ -74,18 +68,9 @@ impl Core {
         if !self.is_connected() {
             return self.patiently(attempt, relays_unreachable);
         }
-        let fresh =
-            self.refresh.answered_at.is_some_and(|at| at.elapsed() <= FRESH.max(attempt.since.elapsed()));
-        let until = attempt.since + QUERY_TIME;
-        if !fresh && !attempt.last && until > Instant::now() {
-            if !self.refresh.under_way {
-                self.refresh.token = self.pool.refresh(Class::Presence);
-                self.refresh.under_way = true;
-            }
+        if let Some(until) = self.look(attempt) {
             return Ok(Answer::Wait { until, topic: Topic::Relays });
         }
-        // A query that no relay answers in time is not waited for again.
-        self.refresh.under_way &= fresh;
         let agents = self
             .directory
             .online(attempt.now)

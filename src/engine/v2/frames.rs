@@ -110,30 +110,31 @@ impl Core {
     /// What is due by the clock.
     pub(in crate::engine) fn tick_talks(&mut self, now: Millis) -> Result<(), store::Error> {
         let (steady, instant) = (self.steady(), Instant::now());
-        let moving = |talk: &Talk| talk.alone_since.is_some_and(|since| since.elapsed() >= RELAYS_GONE);
-        let moving: Vec<CallId> = self
-            .lines
-            .talks
-            .iter()
-            .filter(|(id, talk)| moving(talk) && !self.lines.offers.contains_key(id))
-            .map(|(id, _)| *id)
-            .collect();
+        // Whose relays are gone waits for them, so that there is a time at which it looks for them again.
+        let moving: Vec<CallId> = match self.lines.pump_at {
+            None => Vec::new(),
+            Some(_) => {
+                let moving =
+                    |talk: &Talk| talk.alone_since.is_some_and(|since| since.elapsed() >= RELAYS_GONE);
+                let talks = self.lines.talks.iter();
+                talks
+                    .filter(|(id, talk)| moving(talk) && !self.lines.offers.contains_key(id))
+                    .map(|(id, _)| *id)
+                    .collect()
+            }
+        };
         let others_up = !moving.is_empty() && self.sessions.is_up(&self.sessions.ranked());
         for id in moving.into_iter().filter(|_| others_up) {
             tracing::info!(call = %id, "its relays are gone; the session moves to others");
             self.board.renew(&id, now);
         }
-        let due: Vec<CallId> = self
-            .lines
-            .talks
-            .iter()
-            .filter(|(_, talk)| {
-                talk.delivery.has_output()
-                    || talk.ending.is_some_and(|at| at <= instant)
-                    || talk.delivery.poll_timeout().is_some_and(|(at, _)| at <= steady)
-            })
-            .map(|(id, _)| *id)
-            .collect();
+        let has_something_to_do = |talk: &Talk| {
+            talk.delivery.has_output()
+                || talk.ending.is_some_and(|at| at <= instant)
+                || talk.delivery.poll_timeout().is_some_and(|(at, _)| at <= steady)
+        };
+        let mut due = self.lines.talks.due(instant);
+        due.retain(|id| self.lines.talks.get(id).is_some_and(has_something_to_do));
         for id in due {
             let Some(talk) = self.lines.talks.get_mut(&id) else { continue };
             talk.delivery.handle_timeout(steady);
@@ -151,20 +152,24 @@ impl Core {
     }
 
     /// When a talk has something to do by the clock.
-    pub(in crate::engine) fn talks_wake(&self) -> Option<Instant> {
-        let talks = self.lines.talks.values();
-        let due = talks.flat_map(|talk| {
-            let now =
-                (talk.delivery.has_output() || talk.stirred && talk.session.is_some()).then(Instant::now);
-            [now, talk.ending, talk.delivery.poll_timeout().map(|(at, _)| self.instant_of(at))]
-        });
-        due.chain([self.lines.pump_at]).flatten().min()
+    pub(in crate::engine) fn talks_wake(&mut self) -> Option<Instant> {
+        let steady = self.steady_clock();
+        let due = |talk: &Talk| {
+            let is_ready = talk.delivery.has_output() || talk.stirred && talk.session.is_some();
+            let by_clock = talk.delivery.poll_timeout().map(|(at, _)| steady.instant_of(at));
+            [is_ready.then(Instant::now), talk.ending, by_clock].into_iter().flatten().min()
+        };
+        self.lines.talks.look(due);
+        [self.lines.talks.next_at(), self.lines.pump_at].into_iter().flatten().min()
     }
 
     /// A relay of sessions serves our keys: there may be a way to a peer again.
     pub(in crate::engine) fn handle_session_link(&mut self, relay: &RelayId) {
         let steady = self.steady();
-        for talk in self.lines.talks.values_mut().filter(|talk| talk.relays.contains(relay)) {
+        let meets = |(_, talk): &(&CallId, &Talk)| talk.relays.contains(relay);
+        let meeting: Vec<CallId> = self.lines.talks.iter().filter(meets).map(|(id, _)| *id).collect();
+        for id in meeting {
+            let Some(talk) = self.lines.talks.get_mut(&id) else { continue };
             talk.delivery.handle_link_up(steady);
             talk.stirred = true;
         }
@@ -176,10 +181,14 @@ impl Core {
         let instant = Instant::now();
         let all = self.lines.pump_at.take_if(|at| *at <= instant).is_some();
         let mut pump_at = self.lines.pump_at;
-        for (id, talk) in &mut self.lines.talks {
-            if !std::mem::take(&mut talk.stirred) && !all {
+        let due =
+            if all { self.lines.talks.keys().copied().collect() } else { self.lines.talks.due(instant) };
+        for id in &due {
+            if !all && self.lines.talks.get(id).is_none_or(|talk| !talk.stirred) {
                 continue;
             }
+            let Some(talk) = self.lines.talks.get_mut(id) else { continue };
+            talk.stirred = false;
             talk.delivery.handle_persisted(talk.point, steady);
             let Some(session) = &mut talk.session else { continue };
             talk.delivery.handle_budget(self.sessions.is_low(&talk.relays), steady);

@@ -28,6 +28,7 @@ mod frames;
 mod mail;
 mod pace;
 mod peers;
+mod schedule;
 mod signals;
 mod talks;
 #[cfg(test)]
@@ -45,8 +46,8 @@ pub(super) use self::peers::{Dialect, nowhere};
 use self::arrivals::Arrival;
 use self::pace::Paces;
 use self::peers::Lookup;
+use self::schedule::Talks;
 use self::signals::{Answered, Pending};
-use self::talks::Talk;
 use self::wraps::Backlog;
 use crate::proto::call::Line;
 use crate::proto::{CallId, EventId, MessageId, PublicKey, TraceParent};
@@ -106,7 +107,7 @@ pub(in crate::engine) struct Mined {
 /// Everything of v2 that lives only in memory.
 pub(in crate::engine) struct Lines {
     /// Calls that are up, or drain.
-    talks: BTreeMap<CallId, Talk>,
+    talks: Talks,
     /// Offers of ours that wait for their acceptance.
     offers: BTreeMap<CallId, Pending>,
     /// What we answered to offers, to be said again.
@@ -142,7 +143,7 @@ impl Lines {
     pub(in crate::engine) fn new() -> (Self, mpsc::Receiver<Mined>) {
         let (mined, inputs) = mpsc::channel(MINING);
         let lines = Self {
-            talks: BTreeMap::new(),
+            talks: Talks::default(),
             offers: BTreeMap::new(),
             answers: BTreeMap::new(),
             keys: BTreeMap::new(),

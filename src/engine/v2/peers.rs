@@ -98,7 +98,11 @@ impl Core {
             // It has spoken v2 and published no list: our own relays are where it was met.
             (None, Some(_)) => Dialect::V2,
             (None, None) if shown == Some(Protocol::Legacy) => Dialect::Legacy,
-            (None, None) => Dialect::Unknown,
+            // A deployed agent is known by its announcement alone.
+            (None, None) => match self.look_anew(attempt) {
+                Some(until) => Dialect::Asking(until),
+                None => Dialect::Unknown,
+            },
         })
     }
 

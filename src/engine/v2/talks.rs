@@ -358,9 +358,10 @@ impl Core {
 
     /// Tells the peers how far was read in this batch.
     pub(in crate::engine) fn say_reads(&mut self, now: Millis) -> Result<(), store::Error> {
-        let read = |(id, talk): (&CallId, &mut Talk)| Some((*id, talk.read.take()?.1));
-        for (call, message) in self.lines.talks.iter_mut().filter_map(read).collect::<Vec<_>>() {
+        let read = |(id, talk): (&CallId, &Talk)| Some((*id, talk.read?.1));
+        for (call, message) in self.lines.talks.iter().filter_map(read).collect::<Vec<_>>() {
             let Some(talk) = self.lines.talks.get_mut(&call) else { continue };
+            talk.read = None;
             // A call that ends, or whose queue is full, goes without: a receipt is a courtesy.
             if talk.delivery.read(message).is_ok() {
                 self.drain_talk(&call, now)?;

@@ -135,7 +135,7 @@ pub static KEYS: [Key; 22] = [
         Kind::OneOf(&["full", "os"]),
     ),
     key("ring_time_s", None, "how long a call rings, 5 to 600 seconds", Kind::Whole(5..=600)),
-    key("max_calls", None, "how many calls may be up at once, 1 to 256", Kind::Whole(1..=256)),
+    key("max_calls", None, "how many calls may be up at once, 1 to 1000", Kind::Whole(1..=1_000)),
     Key {
         live: true,
         ..key(

@@ -23,6 +23,7 @@ use crate::api::RelayAuth;
 use crate::proto::PublicKey;
 use crate::transport::class::Class;
 use crate::transport::inbound::Inbound;
+use crate::transport::question::Told;
 use crate::transport::tuning::Tuning;
 
 /// A deadline found so much too late was not the relay's fault: this process did not run.
@@ -131,7 +132,7 @@ impl Actor {
                     () = stopped(&mut self.control) => {}
                 }
             }
-            Delivery::Answered(waiter) => answer(&waiter),
+            Delivery::Answered(waiter, told) => answer(&waiter, told),
         }
     }
 
@@ -216,7 +217,7 @@ impl Actor {
                 },
                 permit = self.inbound.reserve(), if blocked => match (permit, talk.next_delivery()) {
                     (Ok(permit), Some(Delivery::Inbound(inbound))) => permit.send(inbound),
-                    (Ok(_), Some(Delivery::Answered(waiter))) => answer(&waiter),
+                    (Ok(_), Some(Delivery::Answered(waiter, told))) => answer(&waiter, told),
                     (Ok(_), None) => {}
                     (Err(_), _) => return Leave::Stopped,
                 },
@@ -263,7 +264,7 @@ impl Actor {
             match self.inbound.try_reserve() {
                 Ok(permit) => match talk.next_delivery() {
                     Some(Delivery::Inbound(inbound)) => permit.send(inbound),
-                    Some(Delivery::Answered(waiter)) => answer(&waiter),
+                    Some(Delivery::Answered(waiter, told)) => answer(&waiter, told),
                     None => {}
                 },
                 Err(_) if stopping => while talk.next_delivery().is_some() {},
@@ -273,9 +274,9 @@ impl Actor {
     }
 }
 
-fn answer(waiter: &Waiter) {
-    // Its channel has room for every link; if it is gone, so is the question.
-    let _ = waiter.try_send(());
+fn answer(waiter: &Waiter, told: Told) {
+    // Its channel has room for every link and page; if it is gone, so is the question.
+    let _ = waiter.try_send(told);
 }
 
 fn lost(error: &tungstenite::Error) -> Leave {

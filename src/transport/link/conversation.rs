@@ -80,7 +80,7 @@ impl<'a> Conversation<'a> {
             effects: Effects::default(),
             subscriptions: subscriptions.collect(),
             echo,
-            receivers: link.gate.receivers().version,
+            receivers: link.gate.version(),
             lookups: Vec::new(),
             auth: Auth::new(),
             flight: None,
@@ -92,7 +92,10 @@ impl<'a> Conversation<'a> {
             proven: false,
         };
         for subscription in &mut conversation.subscriptions {
-            subscription.open(link, now, &mut conversation.effects);
+            match subscription.class {
+                Class::Presence if !link.gate.looks() => subscription.rest(&mut conversation.effects),
+                _ => subscription.open(link, now, &mut conversation.effects),
+            }
         }
         conversation.publish(now);
         conversation
@@ -128,12 +131,29 @@ impl<'a> Conversation<'a> {
         self.flight.is_none() && desk.outbox.is_empty() && desk.frames.is_empty()
     }
 
-    /// Somebody has left something on the desk: an event, or other receivers.
+    /// Opens the REQ for announcements, or takes it back, as is wanted now.
+    fn look(&mut self, now: Now) {
+        let looks = self.link.gate.looks();
+        let presence = self.subscriptions.iter_mut().find(|it| it.class == Class::Presence);
+        match presence {
+            Some(presence) if looks && presence.closed == Closed::Unwanted => {
+                presence.open(self.link, now, &mut self.effects);
+            }
+            Some(presence) if !looks && presence.closed != Closed::Unwanted => {
+                presence.rest(&mut self.effects);
+            }
+            _ => {}
+        }
+    }
+
+    /// Somebody has left something on the desk: an event, other receivers, or another wish.
     pub(super) fn wake(&mut self, now: Now) {
-        let version = self.link.gate.receivers().version;
+        self.look(now);
+        let version = self.link.gate.version();
         if version != self.receivers {
             self.receivers = version;
-            for subscription in &mut self.subscriptions {
+            let wanted = |it: &&mut Subscription| it.closed != Closed::Unwanted;
+            for subscription in self.subscriptions.iter_mut().filter(wanted) {
                 subscription.open(self.link, now, &mut self.effects);
             }
         }
@@ -142,6 +162,8 @@ impl<'a> Conversation<'a> {
 
     /// Asks for everything stored of a class again.
     pub(super) fn refresh(&mut self, class: Class, waiter: Waiter, now: Now) {
+        // The wish may be newer than what woke us.
+        self.look(now);
         if let Some(subscription) = self.subscriptions.iter_mut().find(|it| it.class == class) {
             subscription.refresh(self.link, now, Some(waiter), &mut self.effects);
         }

@@ -59,6 +59,7 @@ pub use self::desk::Counters;
 pub(super) use self::desk::{Link, Role, Standing};
 pub(super) use self::subscription::Waiter;
 use super::inbound::Inbound;
+use super::question::Told;
 use crate::proto::Hex;
 
 /// A clock that is off by less is as right as a `Date` header can tell: whole seconds, and a slow handshake.
@@ -94,8 +95,8 @@ impl Now {
 #[derive(Debug)]
 enum Delivery {
     Inbound(Inbound),
-    /// What a refresh waits for is in the channel.
-    Answered(Waiter),
+    /// What a refresh waits for is in the channel, or a page of it.
+    Answered(Waiter, Told),
 }
 
 /// Why a conversation is over.

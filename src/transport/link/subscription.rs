@@ -23,10 +23,12 @@ use tokio::time::Instant;
 
 use super::paging::Paging;
 use super::{Delivery, Link, Now, random_name};
+use crate::proto::presence::DIRECTORY_LIMIT;
 use crate::proto::{EventId, Hex};
 use crate::transport::class::Class;
 use crate::transport::inbound::Inbound;
 use crate::transport::ingest::Asked;
+use crate::transport::question::Told;
 
 /// Messages held back to be put in order: the mailbox of some hours, twenty full pages.
 const MAX_HELD: usize = 10_000;
@@ -36,7 +38,7 @@ const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 const HELD_OVERHEAD: usize = 256;
 
 /// Where a refresh hears that a link has told everything.
-pub(in crate::transport) type Waiter = mpsc::Sender<()>;
+pub(in crate::transport) type Waiter = mpsc::Sender<Told>;
 
 /// What a subscription brings about: text frames to write, things to hand over.
 #[derive(Default)]
@@ -56,6 +58,8 @@ pub(super) enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closed {
     No,
+    /// Until somebody looks at who is online.
+    Unwanted,
     /// Until the relay knows who we are, or the retry comes.
     Unauthenticated,
     /// Until the retry.
@@ -69,6 +73,8 @@ struct Sync {
     /// When the walk was asked for, in seconds: the cursor that it is good for.
     asked_at: u64,
     paging: Paging,
+    /// Events that came.
+    count: usize,
     /// None once the relay let it pass: the end is still waited for, but nothing else waits for the end.
     quiet_by: Option<Instant>,
     ordered_by: Instant,
@@ -143,6 +149,15 @@ impl Subscription {
         }
     }
 
+    /// Takes the REQ back, if it is open. Nobody wants what would come.
+    pub(super) fn rest(&mut self, effects: &mut Effects) {
+        drop(self.abandon(effects));
+        if self.closed == Closed::No {
+            close(effects, &self.live);
+        }
+        (self.closed, self.retry_at) = (Closed::Unwanted, None);
+    }
+
     /// Walks through the stored events once more, beside the open REQ. Joins a walk that is under way. If the
     /// subscription is closed, the waiter is dropped, which says so.
     pub(super) fn refresh(&mut self, link: &Link, now: Now, waiter: Option<Waiter>, effects: &mut Effects) {
@@ -165,6 +180,7 @@ impl Subscription {
             page,
             asked_at: now.unix,
             paging: Paging::new(self.since, link.tuning.full_page),
+            count: 0,
             quiet_by: Some(now.instant + link.tuning.page_quiet),
             ordered_by: now.instant + link.tuning.order_within,
             waiters,
@@ -206,6 +222,7 @@ impl Subscription {
     pub(super) fn saw(&mut self, link: &Link, place: Place, id: EventId, created_at: u64, now: Now) {
         if let (Place::Stored, Some(sync)) = (place, &mut self.sync) {
             sync.paging.saw(id, created_at);
+            sync.count += 1;
             sync.quiet_by = sync.quiet_by.map(|_| now.instant + link.tuning.page_quiet);
         }
     }
@@ -268,7 +285,11 @@ impl Subscription {
             let gap = Inbound::Gap { relay: relay.clone(), class: self.class, second };
             effects.deliver.push_back(Delivery::Inbound(gap));
         }
-        if turn.next.is_some() {
+        // Of announcements, more than are remembered need not be read.
+        let enough = self.class == Class::Presence && sync.count >= DIRECTORY_LIMIT;
+        if turn.next.is_some() && !enough {
+            let telling = sync.waiters.iter().cloned().map(|waiter| Delivery::Answered(waiter, Told::Page));
+            effects.deliver.extend(telling);
             let page = random_name();
             sync.page.clone_from(&page);
             sync.quiet_by = Some(now.instant + link.tuning.page_quiet);
@@ -281,7 +302,8 @@ impl Subscription {
         if !proves_nothing {
             self.synced(link, sync.asked_at, now, effects);
         }
-        effects.deliver.extend(sync.waiters.into_iter().map(Delivery::Answered));
+        let told = sync.waiters.into_iter().map(|waiter| Delivery::Answered(waiter, Told::All));
+        effects.deliver.extend(told);
         true
     }
 

@@ -559,3 +559,45 @@ async fn a_relay_that_only_keeps_our_wraps_is_asked_for_them_and_told_nothing_bu
     });
     assert_eq!(refreshed.await, (token, 1, 1));
 }
+
+#[tokio::test]
+async fn announcements_are_asked_for_only_while_somebody_looks_also_after_a_cut() {
+    let server = Server::start().await;
+    let mut agent = Agent::start(&server.url, quick());
+    let mut connection = server.accept().await;
+    connection.nothing_stored().await;
+    agent.until_synced(Class::Presence).await;
+    agent.pool.look(false);
+    let closed = loop {
+        let message = connection.next().await;
+        if message[0] == "CLOSE" && message[1] == connection.presence.as_str() {
+            break message;
+        }
+    };
+    assert_eq!(closed[1], connection.presence.as_str());
+    // A question that nobody asks is no walk.
+    agent.pool.refresh(Class::Presence);
+    let refreshed = agent.until(|inbound| match inbound {
+        Inbound::Refreshed { answered, asked, .. } => Some((answered, asked)),
+        _ => None,
+    });
+    assert_eq!(refreshed.await, (0, 1));
+    drop(connection);
+
+    // The next connection begins without.
+    let mut connection = server.accept_raw().await;
+    let mut kinds =
+        vec![connection.request().await.1["kinds"].clone(), connection.request().await.1["kinds"].clone()];
+    kinds.sort_by_key(ToString::to_string);
+    assert_eq!(kinds, [json!([1_059]), json!([4])]);
+    agent.pool.look(true);
+    let token = agent.pool.refresh(Class::Presence);
+    let (id, filter) = connection.request().await;
+    assert_eq!(filter["kinds"], json!([5, 30_078]));
+    connection.end_of_stored(&id).await;
+    let refreshed = agent.until(|inbound| match inbound {
+        Inbound::Refreshed { token, answered, .. } => Some((token, answered)),
+        _ => None,
+    });
+    assert_eq!(refreshed.await, (token, 1), "one walk answers both");
+}

@@ -36,9 +36,10 @@ use crate::transport::url::{BadRelayUrl, RelayId, foreign_relay_allowed};
 /// 100 KiB.
 const MAX_NAMED: usize = 16;
 
-/// Session keys listened for at a time, each with 67 bytes in a REQ: what relays with the smallest limit for a message
-/// (64 KiB) take, with room for the rest.
-const MAX_KEYS: usize = 512;
+/// Session keys listened for at a time, each with 67 bytes in a REQ: for the most calls that may be up (1,000), one that
+/// changes its keys, and some that ring. Below 950 the REQ fits where relays take the least (64 KiB a message); strfry and
+/// nostr-rs-relay take 128 KiB.
+const MAX_KEYS: usize = 1_200;
 
 /// Relays that each frame is sent to: one may lose it.
 const COPIES: usize = 2;
