@@ -90,7 +90,8 @@ impl Agent {
     }
 
     async fn wait(&self, kinds: Vec<EventKind>, timeout_s: f64, after: u64) -> WaitReply {
-        self.ask(Command::Wait { consumer: None, after: Some(after), call: None, kinds, timeout_s }).await
+        self.ask(Command::Wait { consumer: None, after: Some(after), call: None, kinds, ahead: 0, timeout_s })
+            .await
     }
 
     /// Waits for the next event of a kind.

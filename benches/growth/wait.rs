@@ -73,5 +73,5 @@ pub fn measure(url: &str, arguments: &Arguments) -> Value {
 
 fn wait(after: Option<u64>, kinds: Vec<EventKind>) -> Command {
     let after = Some(after.unwrap_or_default());
-    Command::Wait { consumer: None, after, call: None, kinds, timeout_s: LONG_S }
+    Command::Wait { consumer: None, after, call: None, kinds, ahead: 0, timeout_s: LONG_S }
 }

@@ -97,8 +97,14 @@ mod tests {
     }
 
     fn wait(call: Option<CallId>, kinds: &[EventKind]) -> Waiter {
-        let command =
-            Command::Wait { consumer: None, after: Some(0), call, kinds: kinds.to_vec(), timeout_s: 60.0 };
+        let command = Command::Wait {
+            consumer: None,
+            after: Some(0),
+            call,
+            kinds: kinds.to_vec(),
+            ahead: 0,
+            timeout_s: 60.0,
+        };
         waiter(command, Topic::Journal)
     }
 

@@ -57,7 +57,7 @@ impl Bob {
 
     /// What Bob says to Alice about a file.
     fn said(&self, number: u8) -> Option<Content> {
-        let unacked = self.core.lines.talks[&self.call.id].delivery.saved().unacked;
+        let unacked = self.core.lines.talks.get(&self.call.id).unwrap().delivery.saved().unacked;
         let last = unacked.iter().rfind(|queued| queued.entry.id == message(number))?;
         Content::decode(std::slice::from_ref(&last.entry)).ok()
     }
