@@ -31,8 +31,11 @@ const NOW: u64 = 1_790_000_000;
 const START: Millis = Millis(NOW * 1_000);
 const CALL: CallId = Hex([5; 8]);
 
-/// A name, and what it does so often.
-const HOT: [(&str, fn(usize)); 8] = [
+/// Does something so often.
+type Work = fn(usize);
+
+/// A name, and its work.
+const HOT: [(&str, Work); 8] = [
     ("build a frame of one message", build),
     ("seal and sign a frame", seal),
     ("parse an event, verify id and signature", verify),
