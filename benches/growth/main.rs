@@ -19,6 +19,9 @@ mod history;
 #[path = "../messages/process.rs"]
 #[expect(dead_code, reason = "shared with the other benchmark, which asks for the last time only")]
 mod process;
+#[path = "../messages/stages.rs"]
+#[expect(dead_code, reason = "what `process` takes down where it is asked to")]
+mod stages;
 mod wait;
 
 use std::fs;
