@@ -103,7 +103,7 @@ def test_forged_events_show_nothing_and_change_nothing_live_or_fetched(
         before, cursor = state_of(bob), cursor_of(bob)
         patience = 30 + len(signed) / OPENED_A_SECOND
 
-        # Of what comes faster than it is opened, the rest is asked for again: the relay keeps the mail, as any relay would.
+        # What comes faster than it is opened is asked for again: the relay keeps the mail, as any relay would.
         relay.store([live])
         relay.push([*signed, live])
         wait_until(lambda: is_shown(bob, "mail 0"), "the mail behind what was forged", timeout=patience)
