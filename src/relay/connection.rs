@@ -291,12 +291,14 @@ async fn deliver(
             message = from_session.next() => message,
             Some(reply) = replies.recv() => Some(Ok(reply)),
             () = std::future::ready(()) => {
-                // Nothing waits, so the client does not hold the session up.
-                caught_up = accepted();
-                tokio::select! {
+                let message = tokio::select! {
                     message = from_session.next() => message,
                     Some(reply) = replies.recv() => Some(Ok(reply)),
-                }
+                };
+                // Nothing has waited until now, so the client holds the session up from here on. What others published
+                // meanwhile was not for it.
+                caught_up = accepted();
+                message
             }
         };
         let Some(message) = message.transpose()? else { return Ok(()) };

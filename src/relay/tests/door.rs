@@ -190,6 +190,20 @@ async fn a_client_that_does_not_read_is_cut_and_harms_nobody() {
 }
 
 #[tokio::test]
+async fn a_client_that_others_events_pass_by_is_not_slow() {
+    let relay = start().await;
+    let keys = Keys::generate();
+    let (mut quiet, mut busy) = (Client::connect(&relay.url()).await, Client::connect(&relay.url()).await);
+    assert!(quiet.stored(json!({"kinds": [2]})).await.is_empty());
+    for number in 0..2_000 {
+        busy.accepts(&sign(&keys, 1, &format!("{number}"), &[])).await;
+    }
+    assert!(quiet.stored(json!({"kinds": [2]})).await.is_empty(), "it is still served");
+    quiet.accepts(&sign(&keys, 2, "here", &[])).await;
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn a_client_that_takes_no_answer_loses_its_place() {
     let limits =
         Limits { max_connections: 2, write_timeout: Duration::from_millis(100), ..Limits::default() };
