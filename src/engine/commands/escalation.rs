@@ -187,10 +187,7 @@ impl Core {
     ) -> Result<Answer, Fault> {
         let ticket = self.store.ticket(id)?.ok_or_else(|| no_ticket(id))?;
         let open = ticket.state == TicketState::Waiting;
-        if open && !is_over(attempt, timeout_s) {
-            return Ok(Answer::Wait { until: deadline(attempt.since, timeout_s), topic: Topic::Journal });
-        }
-        Ok(TicketReply { ticket: ticket_view(&ticket), timeout: open }.into())
+        Ok(answer_once_closed(&ticket, open, timeout_s, attempt))
     }
 
     pub(in super::super) fn await_ways(
@@ -201,10 +198,7 @@ impl Core {
     ) -> Result<Answer, Fault> {
         let ticket = self.store.ticket(id)?.ok_or_else(|| no_ticket(id))?;
         let open = self.has_silent_ways(&ticket);
-        if open && !is_over(attempt, timeout_s) {
-            return Ok(Answer::Wait { until: deadline(attempt.since, timeout_s), topic: Topic::Journal });
-        }
-        Ok(TicketReply { ticket: ticket_view(&ticket), timeout: open }.into())
+        Ok(answer_once_closed(&ticket, open, timeout_s, attempt))
     }
 
     pub(in super::super) fn owner_test(&mut self, attempt: Attempt) -> Result<Answer, Fault> {
@@ -270,6 +264,14 @@ fn fitting(ticket: &StoredTicket, answer: &str) -> Result<String, Error> {
             format!("answer with one of: {}", options.join(", ")),
         )),
     }
+}
+
+/// The ticket as soon as it is not `open` any more, or the time is up.
+fn answer_once_closed(ticket: &StoredTicket, open: bool, timeout_s: f64, attempt: Attempt) -> Answer {
+    if open && !is_over(attempt, timeout_s) {
+        return Answer::Wait { until: deadline(attempt.since, timeout_s), topic: Topic::Journal };
+    }
+    TicketReply { ticket: ticket_view(ticket), timeout: open }.into()
 }
 
 fn no_ticket(id: &TicketId) -> Error {
