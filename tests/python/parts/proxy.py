@@ -16,6 +16,9 @@ from parts.process import DEADLINE_S
 
 Value = TypeVar("Value")
 
+# Turns of the loop from a connection that is accepted until it is served, and some more.
+TURNS = 10
+
 
 @dataclass
 class Counts:
@@ -101,6 +104,9 @@ class Proxy(ABC):
 
     async def _end(self) -> None:
         await self._close()
+        # Who was accepted a moment ago is not served yet, and would be forgotten.
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         # Closing would wait for a client that does not read.
         self._abort()
         tasks = list(self._tasks)
