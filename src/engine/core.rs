@@ -270,9 +270,9 @@ impl Core {
         let mut leaving: Option<(Option<oneshot::Sender<()>>, Instant)> = None;
         let stopped = loop {
             let mut wake = self.next_wake();
-            if let Some((stopped, _)) =
-                leaving.take_if(|(_, until)| *until <= Instant::now() || self.has_parted())
-            {
+            // What was submitted before the end is carried out.
+            let is_done = inputs.commands.is_empty() && self.has_parted();
+            if let Some((stopped, _)) = leaving.take_if(|(_, until)| is_done || *until <= Instant::now()) {
                 break stopped;
             }
             if let Some((_, until)) = leaving {
@@ -282,6 +282,8 @@ impl Core {
                 biased;
                 stopped = &mut inputs.stop, if leaving.is_none() => {
                     leaving = Some((stopped.ok(), Instant::now() + PARTING_TIME));
+                    // Whoever waits for something is told that it does not come.
+                    self.waiters.clear();
                     continue;
                 }
                 Some(request) = inputs.commands.recv() => Some(Input::Command(request)),

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::core::Core;
 use super::files;
+use super::handle::ReplyTo;
 use super::metrics::Count;
 use super::v2::Letter;
 use super::works::Keeping;
@@ -24,7 +24,7 @@ const REPUBLISH_AFTER: Duration = Duration::from_secs(10);
 /// What is let out once the batch is committed.
 #[expect(clippy::large_enum_variant, reason = "at most a batch of them, for the time of a commit")]
 pub(super) enum Effect {
-    Reply(oneshot::Sender<Result<Reply, Error>>, Result<Reply, Error>),
+    Reply(Box<dyn ReplyTo>, Result<Reply, Error>),
     /// On every relay of the identity.
     Publish(Signed),
     /// On somebody's inbox relays, until one has it.
@@ -55,10 +55,9 @@ impl Core {
     pub(super) fn let_out(&mut self) {
         for effect in std::mem::take(&mut self.effects) {
             match effect {
-                // Whoever asked may have gone.
-                Effect::Reply(sender, reply) => {
+                Effect::Reply(to, reply) => {
                     stage!("answered");
-                    _ = sender.send(reply);
+                    to.answer(reply);
                 }
                 Effect::Publish(signed) => self.publish(signed),
                 Effect::PublishTo(signed, relays) => self.publish_to(signed, &relays),

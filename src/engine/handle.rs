@@ -1,20 +1,39 @@
 //! How everything above asks the engine: one command in, one reply out.
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{Command, Error, ErrorKind, Reply};
 use crate::proto::authority::Role;
 
-/// A command on its way to the engine, with the place for its reply. Dropping the receiver is the caller's way to
-/// cancel a command that blocks.
-#[derive(Debug)]
+/// Where the reply to a command goes. Dropped without one, it tells its owner that the engine has stopped.
+pub trait ReplyTo: Send {
+    /// Whether nobody waits for the reply any more: the caller's way to cancel a command that blocks.
+    fn is_closed(&self) -> bool;
+
+    /// Takes the reply, on the engine's thread: it must not wait for anything.
+    fn answer(self: Box<Self>, reply: Result<Reply, Error>);
+}
+
+impl ReplyTo for oneshot::Sender<Result<Reply, Error>> {
+    fn is_closed(&self) -> bool {
+        Self::is_closed(self)
+    }
+
+    fn answer(self: Box<Self>, reply: Result<Reply, Error>) {
+        // Whoever asked may have gone.
+        _ = self.send(reply);
+    }
+}
+
+/// A command on its way to the engine.
 pub struct Request {
     /// What is asked.
     pub command: Command,
     /// On whose behalf.
     pub role: Role,
     /// Where the reply goes.
-    pub reply: oneshot::Sender<Result<Reply, Error>>,
+    pub reply: Box<dyn ReplyTo>,
 }
 
 /// A way to the engine of this process. Cheap to clone; belongs to no thread.
@@ -55,9 +74,39 @@ impl Handle {
     /// `daemon-unreachable` if the engine has stopped.
     pub async fn submit(&self, command: Command) -> Result<Submitted, Error> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { command, role: self.role, reply }).await.map_err(|_| stopped())?;
+        let request = Request { command, role: self.role, reply: Box::new(reply) };
+        self.requests.send(request).await.map_err(|_| stopped())?;
         Ok(Submitted { answer })
     }
+
+    /// Like [`Self::submit`] for a thread outside of any runtime, with a place for the reply: the shortest way there and
+    /// back. If the engine has no room for it, it is handed back.
+    ///
+    /// # Errors
+    /// [`Unsent`]: nothing was submitted.
+    pub fn try_submit(&self, command: Command, reply: Box<dyn ReplyTo>) -> Result<(), Unsent> {
+        self.requests.try_send(Request { command, role: self.role, reply }).map_err(|error| match error {
+            TrySendError::Full(request) => Unsent::Full(request),
+            TrySendError::Closed(request) => Unsent::Stopped(request),
+        })
+    }
+
+    /// Submits what the engine had no room for. Waits until it has, for microseconds: not to be called in a runtime, nor
+    /// with the GIL.
+    ///
+    /// # Errors
+    /// The request, if the engine has stopped.
+    pub fn blocking_submit(&self, request: Request) -> Result<(), Request> {
+        self.requests.blocking_send(request).map_err(|refused| refused.0)
+    }
+}
+
+/// What was not submitted, and why.
+pub enum Unsent {
+    /// The engine has no room now.
+    Full(Request),
+    /// The engine has stopped.
+    Stopped(Request),
 }
 
 /// A command that the engine has. Dropping it cancels a command that blocks.
@@ -76,7 +125,8 @@ impl Submitted {
     }
 }
 
-fn stopped() -> Error {
+/// What whoever asks a stopped engine is told.
+pub fn stopped() -> Error {
     Error::new(
         ErrorKind::DaemonUnreachable,
         "the engine has stopped",

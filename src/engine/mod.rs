@@ -53,5 +53,5 @@ mod waiting;
 mod works;
 
 pub use crate::owner::runs_in_python;
-pub use handle::{Handle, Request, Submitted};
+pub use handle::{Handle, ReplyTo, Request, Submitted, Unsent, stopped};
 pub use start::{Engine, Options};

@@ -91,7 +91,8 @@ mod tests {
     use crate::proto::{CallId, EventKind, Hex};
 
     fn waiter(command: Command, topic: Topic) -> Waiter {
-        let request = Request { command, role: Role::Agent, reply: oneshot::channel().0 };
+        let (reply, _) = oneshot::channel();
+        let request = Request { command, role: Role::Agent, reply: Box::new(reply) };
         let now = Instant::now();
         Waiter { request, number: 0, since: now, until: now + Duration::from_secs(60), topic }
     }

@@ -20,11 +20,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::api::{Command, Error, ErrorKind, Reply, Status};
+use crate::api::{Command, Error, ErrorKind, Status};
 use crate::daemon::{self, Service};
-use crate::engine::{self, Handle};
+use crate::engine::Handle;
 use crate::home::{Home, Settings, settings};
-use crate::ipc::{self, Client, Hello};
+use crate::ipc::{Client, Hello};
 
 /// How long another process that has the home may take until it answers: what a daemon has for its start.
 const OTHER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -47,21 +47,6 @@ pub(super) struct ConnectOptions {
 pub(super) enum Backend {
     Hosted(Hosting),
     Remote(Client),
-}
-
-/// A command that the engine has. Dropping it cancels a command that blocks.
-pub(super) enum Submitted<'a> {
-    Hosted(engine::Submitted),
-    Remote(ipc::Submitted<'a>),
-}
-
-impl Submitted<'_> {
-    pub(super) async fn reply(self) -> Result<Reply, Error> {
-        match self {
-            Self::Hosted(submitted) => submitted.reply().await,
-            Self::Remote(submitted) => submitted.reply().await,
-        }
-    }
 }
 
 /// An engine that runs here. Ends when it is stopped or dropped.
@@ -95,15 +80,11 @@ impl Backend {
         }
     }
 
-    pub(super) fn hosted(&self) -> bool {
-        matches!(self, Self::Hosted(_))
-    }
-
-    /// Hands a command over. Once this returns, the command has its place among the others.
-    pub(super) async fn submit(&self, command: Command) -> Result<Submitted<'_>, Error> {
+    /// The way to the engine of this process.
+    pub(super) fn here(&self) -> Option<Handle> {
         match self {
-            Self::Hosted(hosting) => hosting.handle.submit(command).await.map(Submitted::Hosted),
-            Self::Remote(client) => client.submit(command).await.map(Submitted::Remote),
+            Self::Hosted(hosting) => Some(hosting.handle.clone()),
+            Self::Remote(_) => None,
         }
     }
 

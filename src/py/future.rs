@@ -1,30 +1,32 @@
-//! Rust futures as Python's: a [`Promise`] is the Rust end of an `asyncio.Future`.
+//! Rust answers as Python's Futures: a [`Promise`] is the Rust end of an `asyncio.Future`.
 //!
 //! ```text
-//! loop thread      Promise::new ── Future ──▶ await …                       ◀── set_result
-//!                       │                                                        ▲
-//! tokio worker          └──▶ task ── settle ──▶ queue                            │ call_soon_threadsafe
-//! one thread of ours                              └──▶ takes the GIL once per batch
+//! loop thread      Promise::new ── Future ──▶ await …            ◀── set_result ◀── takes what is in the mailbox
+//!                       │                                                                   ▲
+//! any other thread      └──▶ … ── settle ──▶ mailbox of the loop ── a byte in a pipe ───────┘ add_reader
 //! ```
 //!
-//! Only that one thread takes the GIL, so Python that computes for a second delays answers, never an engine that runs
-//! in the same process. When a Future is cancelled, or the loop that owns it is gone, [`Cancelled`] resolves.
+//! No thread of ours takes the GIL for an answer: the loop finds it when it looks for what it may read, and makes
+//! Python's value of it with the GIL that it has. Python that computes for a second delays answers, never an engine that
+//! runs in the same process; and of answers that come together only the first wakes the loop. When a Future is done with
+//! (settled, cancelled, or forgotten together with its loop), its promise [is forgotten](Promise::is_forgotten).
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::error;
 use super::runtime::ProcessBound;
 use crate::api::Error;
 
-/// Answers on their way to Python. Tasks wait when it is full, engines do not: they have answered already.
-const QUEUED_DELIVERIES: usize = 1_024;
-/// Answers delivered for each time that the GIL is taken: below the 5 ms after which the interpreter asks for it back.
-const BATCH: usize = 64;
+/// Answers delivered in one turn of the loop, which has other work, too: some milliseconds.
+const TURN: usize = 128;
 
 /// What the loop thread will find in the Future: made under the GIL.
 pub(super) type Value = Box<dyn for<'py> FnOnce(Python<'py>) -> PyResult<Py<PyAny>> + Send>;
@@ -34,139 +36,162 @@ pub(super) fn nothing() -> Value {
     Box::new(|py| Ok(py.None()))
 }
 
-/// The way to the thread that speaks to Python.
-#[derive(Clone)]
-pub(super) struct Deliveries(mpsc::Sender<Option<Delivery>>);
-
 /// An outcome for a Future.
-pub(super) struct Delivery {
-    event_loop: Py<PyAny>,
+struct Delivery {
     future: Py<PyAny>,
     outcome: Result<Value, Error>,
 }
 
-impl Deliveries {
-    pub(super) fn channel() -> (Self, mpsc::Receiver<Option<Delivery>>) {
-        let (sender, receiver) = mpsc::channel(QUEUED_DELIVERIES);
-        (Self(sender), receiver)
-    }
-
-    /// Lets the thread end after what is queued.
-    pub(super) fn stop(&self) {
-        // An error says that it has ended already.
-        let _ = self.0.blocking_send(None);
-    }
+/// What waits for an event loop. There is a byte in the pipe as long as there is something.
+struct Letters {
+    waiting: VecDeque<Delivery>,
+    bell: PipeWriter,
+    rung: PipeReader,
 }
 
-/// The body of the one thread that takes the GIL.
-pub(super) fn deliver_all(mut deliveries: mpsc::Receiver<Option<Delivery>>) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while deliveries.blocking_recv_many(&mut batch, BATCH) > 0 {
-        let go_on = Python::try_attach(|py| {
-            batch.drain(..).all(|delivery| delivery.map(|delivery| delivery.deliver(py)).is_some())
-        });
-        if go_on != Some(true) {
-            return;
+/// The way to an event loop, from any thread.
+type Mailbox = Arc<Mutex<Letters>>;
+
+fn lock(mailbox: &Mailbox) -> MutexGuard<'_, Letters> {
+    // No operation under the lock leaves it half done.
+    mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Letters {
+    fn put(&mut self, delivery: Delivery) {
+        if self.waiting.is_empty() {
+            // One byte fits. An error says that the loop is closed, and nobody waits any more.
+            _ = self.bell.write(&[1]);
         }
+        self.waiting.push_back(delivery);
+    }
+
+    /// The next few; the loop comes again as long as the byte is there.
+    fn take(&mut self) -> Vec<Delivery> {
+        let next: Vec<Delivery> = self.waiting.drain(..self.waiting.len().min(TURN)).collect();
+        if self.waiting.is_empty() && !next.is_empty() {
+            _ = self.rung.read(&mut [0]);
+        }
+        next
     }
 }
 
 impl Delivery {
-    fn deliver(self, py: Python<'_>) {
-        let event_loop = self.event_loop.bind(py);
-        let settled = self.outcome.map_err(|error| error::raise(py, &error)).and_then(|value| value(py));
-        let (value, failed) = match settled {
-            Ok(value) => (value, false),
-            Err(error) => (error.into_value(py).into_any(), true),
-        };
-        let told = settle_function(py).and_then(|settle| {
-            let arguments = (settle, &self.future, value, failed);
-            event_loop.call_method1(intern!(py, "call_soon_threadsafe"), arguments)
-        });
-        if let Err(error) = told {
-            // The loop is closed: nobody waits for this any more.
-            tracing::debug!(%error, "an answer came after the end of its event loop");
+    fn deliver(self, py: Python<'_>) -> PyResult<()> {
+        let future = self.future.bind(py);
+        if future.call_method0(intern!(py, "done"))?.is_truthy()? {
+            return Ok(());
         }
+        match self.outcome.map_err(|error| error::raise(py, &error)).and_then(|value| value(py)) {
+            Ok(value) => future.call_method1(intern!(py, "set_result"), (value,)),
+            Err(error) => future.call_method1(intern!(py, "set_exception"), (error.into_value(py),)),
+        }
+        .map(drop)
     }
 }
 
-/// Runs on the loop's own thread.
-#[pyfunction]
-fn settle(future: &Bound<'_, PyAny>, value: Bound<'_, PyAny>, failed: bool) -> PyResult<()> {
-    let py = future.py();
-    if future.call_method0(intern!(py, "done"))?.is_truthy()? {
-        return Ok(());
+/// The callback that the loop has for the pipe.
+#[pyclass(frozen, module = "p2p_comm._native", name = "_Mailbox")]
+struct Reader(ProcessBound<Mailbox>);
+
+#[pymethods]
+impl Reader {
+    /// Runs on the loop's own thread.
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let mailbox = self.0.get().map_err(|error| error::raise(py, &error))?;
+        let next = lock(mailbox).take();
+        for delivery in next {
+            if let Err(error) = delivery.deliver(py) {
+                tracing::warn!(%error, "an answer was not handed over");
+            }
+        }
+        Ok(())
     }
-    let method = if failed { intern!(py, "set_exception") } else { intern!(py, "set_result") };
-    future.call_method1(method, (value,)).map(drop)
 }
 
-fn settle_function(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let function = FUNCTION
-        .get_or_try_init(py, || wrap_pyfunction!(settle, py).map(|function| function.into_any().unbind()))?;
-    Ok(function.bind(py))
+impl Reader {
+    /// The mailbox of a loop; made when it is first asked for. It is gone when the loop is.
+    fn of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+        static OF_LOOPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = event_loop.py();
+        let of_loops = OF_LOOPS
+            .get_or_try_init(py, || {
+                py.import("weakref")?.getattr("WeakKeyDictionary")?.call0().map(Bound::unbind)
+            })?
+            .bind(py);
+        let known = of_loops.call_method1(intern!(py, "get"), (event_loop,))?;
+        if !known.is_none() {
+            return Ok(known.cast_into::<Self>()?);
+        }
+        let (rung, bell) = std::io::pipe()?;
+        let descriptor = rung.as_raw_fd();
+        let letters = Letters { waiting: VecDeque::new(), bell, rung };
+        let reader = Bound::new(py, Self(ProcessBound::new(Arc::new(Mutex::new(letters)))))?;
+        event_loop.call_method1(intern!(py, "add_reader"), (descriptor, &reader))?;
+        of_loops.set_item(event_loop, &reader)?;
+        Ok(reader)
+    }
 }
 
 /// The obligation to settle a Future.
 pub(super) struct Promise {
-    deliveries: Deliveries,
-    /// Loop and Future; `None` once settled.
-    waiting: Option<(Py<PyAny>, Py<PyAny>)>,
+    mailbox: Mailbox,
+    /// `None` once settled.
+    future: Option<Py<PyAny>>,
+    /// Its other end is the Future's.
+    forgotten: oneshot::Sender<()>,
 }
 
 impl Promise {
     /// A Future of the running loop, and the promise to settle it.
-    pub(super) fn new<'py>(
-        py: Python<'py>,
-        deliveries: &Deliveries,
-    ) -> PyResult<(Bound<'py, PyAny>, Self, Cancelled)> {
+    pub(super) fn new(py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Self)> {
         let event_loop = py.import(intern!(py, "asyncio"))?.call_method0(intern!(py, "get_running_loop"))?;
+        let reader = Reader::of(&event_loop)?;
+        let mailbox = reader.get().0.get().map_err(|error| error::raise(py, &error))?.clone();
         let future = event_loop.call_method0(intern!(py, "create_future"))?;
-        let (waiting, cancelled) = oneshot::channel();
+        let (forgotten, waiting) = oneshot::channel();
         let waiting = Waiting(Mutex::new(Some(ProcessBound::new(waiting))));
         future.call_method1(intern!(py, "add_done_callback"), (waiting,))?;
-        let waiting = Some((event_loop.unbind(), future.clone().unbind()));
-        Ok((future, Self { deliveries: deliveries.clone(), waiting }, Cancelled(cancelled)))
+        let promise = Self { mailbox, future: Some(future.clone().unbind()), forgotten };
+        Ok((future, promise))
+    }
+
+    /// Whether nobody waits for the Future any more.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.forgotten.is_closed()
+    }
+
+    /// Returns when nobody waits for the Future any more.
+    pub(super) async fn forgotten(&mut self) {
+        self.forgotten.closed().await;
     }
 
     /// Leaves the Future alone: it is cancelled already, or nobody was given it.
     pub(super) fn disarm(mut self) {
-        self.waiting = None;
+        self.future = None;
     }
 
-    pub(super) async fn settle(mut self, outcome: Result<Value, Error>) {
-        if let Some((event_loop, future)) = self.waiting.take() {
-            let delivery = Delivery { event_loop, future, outcome };
-            // An error says that the interpreter exits.
-            let _ = self.deliveries.0.send(Some(delivery)).await;
+    pub(super) fn settle(mut self, outcome: Result<Value, Error>) {
+        self.fulfil(outcome);
+    }
+
+    fn fulfil(&mut self, outcome: Result<Value, Error>) {
+        if let Some(future) = self.future.take() {
+            lock(&self.mailbox).put(Delivery { future, outcome });
         }
     }
 }
 
 impl Drop for Promise {
-    /// A task that ends without an answer, by a defect or because it was cancelled, leaves nobody waiting.
+    /// What ends without an answer, by a defect or because it was cancelled, leaves nobody waiting.
     fn drop(&mut self) {
-        if let Some((event_loop, future)) = self.waiting.take() {
-            let outcome = Err(Error::internal("a task ended without an answer"));
-            let _ = self.deliveries.0.try_send(Some(Delivery { event_loop, future, outcome }));
-        }
+        self.fulfil(Err(Error::internal("a task ended without an answer")));
     }
 }
 
-/// Resolves when nobody waits for a Future any more.
-pub(super) struct Cancelled(oneshot::Receiver<()>);
-
-impl Cancelled {
-    pub(super) async fn wait(self) {
-        // The sender is dropped, never used.
-        let _ = self.0.await;
-    }
-}
-
-/// A Future's callback: lets go of the sender when the Future is done, or forgotten together with its loop.
+/// A Future's callback: lets go of its end when the Future is done, or forgotten together with its loop.
 #[pyclass(frozen, module = "p2p_comm._native", name = "_Waiting")]
-struct Waiting(Mutex<Option<ProcessBound<oneshot::Sender<()>>>>);
+struct Waiting(Mutex<Option<ProcessBound<oneshot::Receiver<()>>>>);
 
 #[pymethods]
 impl Waiting {

@@ -1,7 +1,7 @@
 //! L4: Python. The native module `p2p_comm._native`, on which `python/p2p_comm/` builds what users see.
 //!
 //! * [`runtime`]: one tokio runtime, and its end before the interpreter's.
-//! * [`future`]: Rust futures as `asyncio` Futures, and the one thread that takes the GIL.
+//! * [`future`]: answers on their way to `asyncio` Futures, without a thread that takes the GIL.
 //! * [`backend`] and [`link`]: an engine, in the daemon or in this process, and the ordered way to it.
 //! * [`logging`]: records for Python's loggers.
 //! * [`relay`]: the embedded relay, for tests. [`error`]: errors as exceptions.

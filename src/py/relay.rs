@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::prelude::*;
 
 use super::error::raise;
-use super::future::{Deliveries, Promise, Value, nothing};
+use super::future::{Promise, Value, nothing};
 use super::runtime::{Context, ProcessBound};
 use crate::api::{Error, ErrorKind};
 use crate::relay::{EmbeddedRelay, Options, Store};
@@ -18,19 +18,17 @@ use crate::relay::{EmbeddedRelay, Options, Store};
 #[pyo3(signature = (folder=None))]
 pub(super) fn start_relay(py: Python<'_>, folder: Option<PathBuf>) -> PyResult<Bound<'_, PyAny>> {
     let context = Context::get(py)?;
-    let (future, promise, _) = Promise::new(py, &context.deliveries)?;
-    let deliveries = context.deliveries.clone();
+    let (future, promise) = Promise::new(py)?;
     context.spawn(async move {
         let options = Options {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             store: folder.map_or(Store::Memory, Store::Disk),
             ..Options::default()
         };
-        let outcome =
-            EmbeddedRelay::start(options).await.map(|relay| Relay::value(relay, deliveries)).map_err(
-                |error| Error::new(ErrorKind::InvalidValue, format!("the relay did not start: {error}"), ""),
-            );
-        promise.settle(outcome).await;
+        let outcome = EmbeddedRelay::start(options).await.map(Relay::value).map_err(|error| {
+            Error::new(ErrorKind::InvalidValue, format!("the relay did not start: {error}"), "")
+        });
+        promise.settle(outcome);
     });
     Ok(future)
 }
@@ -41,20 +39,12 @@ pub(super) struct Relay {
     /// Where clients on this machine find it.
     #[pyo3(get)]
     url: String,
-    running: ProcessBound<Running>,
-}
-
-struct Running {
-    relay: Mutex<Option<EmbeddedRelay>>,
-    deliveries: Deliveries,
+    running: ProcessBound<Mutex<Option<EmbeddedRelay>>>,
 }
 
 impl Relay {
-    fn value(relay: EmbeddedRelay, deliveries: Deliveries) -> Value {
-        let relay = Self {
-            url: relay.url(),
-            running: ProcessBound::new(Running { relay: Mutex::new(Some(relay)), deliveries }),
-        };
+    fn value(relay: EmbeddedRelay) -> Value {
+        let relay = Self { url: relay.url(), running: ProcessBound::new(Mutex::new(Some(relay))) };
         Box::new(move |py| Ok(Py::new(py, relay)?.into_any()))
     }
 }
@@ -65,13 +55,13 @@ impl Relay {
     fn stop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let running = self.running.get().map_err(|error| raise(py, &error))?;
         let context = Context::get(py)?;
-        let (future, promise, _) = Promise::new(py, &running.deliveries)?;
-        let relay = running.relay.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (future, promise) = Promise::new(py)?;
+        let relay = running.lock().unwrap_or_else(PoisonError::into_inner).take();
         context.spawn(async move {
             if let Some(relay) = relay {
                 relay.stop().await;
             }
-            promise.settle(Ok(nothing())).await;
+            promise.settle(Ok(nothing()));
         });
         Ok(future)
     }

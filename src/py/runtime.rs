@@ -5,21 +5,19 @@
 //! ```
 //!
 //! A thread that asks for the GIL while the interpreter goes away is ended in the middle of its Rust frames, and takes
-//! the process with it. So an `atexit` hook, which comes before that, ends every thread of ours that could ask: it
-//! releases the GIL, tells the links to stop, stops the runtime, and joins the one thread that speaks to Python.
+//! the process with it. Answers need no such thread (see `future`), records of the log do. So an `atexit` hook, which
+//! comes before that, releases the GIL, tells the links to stop, stops the runtime, and ends the thread of the log.
 //!
 //! After a fork, a child has the parent's memory without the parent's threads: a lock may be held for ever, a wake-up
 //! reaches nobody. Everything of the runtime that Python objects keep is therefore [`ProcessBound`]: a child can
 //! neither use nor drop it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use tokio::sync::{mpsc, watch};
 
-use super::future::{Deliveries, deliver_all};
 use crate::api::{Error, ErrorKind};
 
 /// An engine waits for relays and for one disk: two threads keep a slow task from holding up the rest.
@@ -44,14 +42,12 @@ struct Running {
     stop: watch::Sender<bool>,
     /// Yields `None` once no task holds a [`Context`].
     users: mpsc::Receiver<()>,
-    deliverer: thread::JoinHandle<()>,
 }
 
 /// What a task needs of the runtime. The runtime stops when the last of these is gone, or when its patience is.
 #[derive(Clone)]
 pub(super) struct Context {
     tokio: tokio::runtime::Handle,
-    pub(super) deliveries: Deliveries,
     pub(super) stopping: watch::Receiver<bool>,
     _user: mpsc::Sender<()>,
 }
@@ -90,19 +86,15 @@ impl Running {
             .thread_name("p2p-comm")
             .enable_all()
             .build()?;
-        let (deliveries, received) = Deliveries::channel();
-        let deliverer =
-            thread::Builder::new().name("p2p-comm-python".to_owned()).spawn(move || deliver_all(received))?;
         let (stop, stopping) = watch::channel(false);
         let (user, users) = mpsc::channel(1);
-        let context = Context { tokio: tokio.handle().clone(), deliveries, stopping, _user: user };
-        Ok(Self { pid: std::process::id(), tokio, context, stop, users, deliverer })
+        let context = Context { tokio: tokio.handle().clone(), stopping, _user: user };
+        Ok(Self { pid: std::process::id(), tokio, context, stop, users })
     }
 
     /// Must be called without the GIL: what is stopped may be waiting for it.
     fn stop(self) {
-        let Self { tokio, context, stop, mut users, deliverer, .. } = self;
-        let deliveries = context.deliveries.clone();
+        let Self { tokio, context, stop, mut users, .. } = self;
         drop(context);
         stop.send_replace(true);
         let orderly = async { tokio::time::timeout(LINKS_STOP_WITHIN, users.recv()).await.is_ok() };
@@ -110,11 +102,7 @@ impl Running {
             tracing::warn!("stopped with work in flight, as after a crash: the next start continues it");
         }
         tokio.shutdown_timeout(TASKS_STOP_WITHIN);
-        deliveries.stop();
         super::logging::stop();
-        if deliverer.join().is_err() {
-            tracing::error!("the thread that speaks to Python had panicked");
-        }
     }
 }
 

@@ -207,7 +207,7 @@ mod tests {
                 }
                 other => panic!("{other:?}"),
             };
-            reply.send(Ok(answer)).unwrap();
+            reply.answer(Ok(answer));
         }
         passed
     }

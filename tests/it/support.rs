@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use p2p_comm::api::{AgentSelf, Command, DaemonInfo, Error, OutboxCount, Reply, Status};
-use p2p_comm::engine::{Handle, Request};
+use p2p_comm::engine::{Handle, ReplyTo, Request};
 use p2p_comm::home::Home;
 use p2p_comm::ipc::{Hello, Server};
 use p2p_comm::proto::Hex;
@@ -143,7 +143,7 @@ pub type Asked = Arc<Mutex<Vec<Command>>>;
 /// Answers commands as `script` says, and remembers them.
 pub fn fake_engine(
     script: impl Fn(&Command) -> Answer + Send + 'static,
-) -> (Handle, Asked, mpsc::Receiver<oneshot::Sender<Result<Reply, Error>>>) {
+) -> (Handle, Asked, mpsc::Receiver<Box<dyn ReplyTo>>) {
     let (requests, mut queue) = mpsc::channel::<Request>(16);
     let (unanswered, never_answered) = mpsc::channel(1_024);
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -152,7 +152,7 @@ pub fn fake_engine(
         while let Some(Request { command, reply, .. }) = queue.recv().await {
             record.lock().unwrap().push(command.clone());
             match script(&command) {
-                Answer::Now(answer) => drop(reply.send(*answer)),
+                Answer::Now(answer) => reply.answer(*answer),
                 Answer::Never => drop(unanswered.try_send(reply)),
             }
         }

@@ -225,11 +225,14 @@ class FakeDaemon:
         except (asyncio.CancelledError, ConnectionError):
             pass
         finally:
-            self._connections.discard(task)
             for answer in answers.values():
                 answer.cancel()
-            await asyncio.gather(*answers.values(), return_exceptions=True)
-            writer.close()
+            try:
+                await asyncio.gather(*answers.values(), return_exceptions=True)
+            finally:
+                writer.close()
+                # Only now: who stops the daemon waits for those that are left.
+                self._connections.discard(task)
 
     async def _answer(self, request: Json, writer: asyncio.StreamWriter) -> None:
         method, params = request["method"], request.get("params") or {}
