@@ -52,14 +52,19 @@ impl Core {
                         }
                     }
                 }
+                Output::Number(id) => {
+                    if let Some(call) = self.board.call(&id) {
+                        self.store.number_call(&id, call.next_out, call.next_in)?;
+                    }
+                }
                 Output::Store { call, entry, surfaced } => {
                     if let Some(peer) = self.board.call(&call).map(|call| call.peer) {
                         self.keep(Some(&call), &peer, entry, surfaced, now)?;
                     }
                 }
                 Output::Surface { call, message } => {
-                    if let Some(row) = self.store.surface_message(&call, &message)? {
-                        self.tell_received(Some(&call), row, now)?;
+                    if let Some((row, kind)) = self.store.surface_message(&call, &message)? {
+                        self.tell_received(Some(&call), row, (kind, MessageState::Received), now)?;
                     }
                 }
                 Output::Signal { call, signal } => self.signal(&call, signal, now)?,
@@ -145,14 +150,19 @@ impl Core {
         }
         let added = self.store.add_message(&message)?;
         if let Some(row) = added {
-            self.tell_received(call, row, now)?;
+            self.tell_received(call, row, (kind, state), now)?;
         }
         Ok(added.is_some())
     }
 
-    fn tell_received(&mut self, call: Option<&CallId>, row: u64, now: Millis) -> Result<(), store::Error> {
-        let Some(stored) = self.store.message_at(row)? else { return Ok(()) };
-        let kind = match (stored.message.kind, stored.message.state) {
+    fn tell_received(
+        &mut self,
+        call: Option<&CallId>,
+        row: u64,
+        what: (MessageKind, MessageState),
+        now: Millis,
+    ) -> Result<(), store::Error> {
+        let kind = match what {
             (MessageKind::File, MessageState::Failed) => EventKind::FileFailed,
             (MessageKind::File, _) => EventKind::FileReceived,
             (MessageKind::Escalation, _) => EventKind::EscalationReceived,

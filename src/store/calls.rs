@@ -125,11 +125,13 @@ impl Store {
     }
 
     fn one_call(&self, which: &str, params: impl rusqlite::Params) -> Result<Option<StoredCall>> {
+        self.write_pending()?;
         let sql = format!("SELECT {COLUMNS} FROM calls WHERE {which}");
         Ok(self.query_one(&sql, params, read)?.flatten())
     }
 
     fn all_calls(&self, which: &str, params: impl rusqlite::Params) -> Result<Vec<StoredCall>> {
+        self.write_pending()?;
         let sql = format!("SELECT {COLUMNS} FROM calls WHERE {which}");
         Ok(self.query_all(&sql, params, read)?.into_iter().flatten().collect())
     }

@@ -38,11 +38,13 @@ impl Store {
                 (call, stream, seq),
             ),
             Change::Hold(entry) => self.put_entry(call, false, entry),
-            Change::Surface { stream, through, .. } => {
-                self.execute(
-                    "DELETE FROM entries WHERE call = ? AND outgoing = 0 AND stream = ? AND seq <= ?",
-                    (call, stream, through),
-                )?;
+            Change::Surface { stream, through, kept, .. } => {
+                if *kept {
+                    self.execute(
+                        "DELETE FROM entries WHERE call = ? AND outgoing = 0 AND stream = ? AND seq <= ?",
+                        (call, stream, through),
+                    )?;
+                }
                 self.raise_stream(call, false, *stream, through + 1)
             }
             Change::OpenOutgoing(stream) => {
@@ -76,15 +78,8 @@ impl Store {
         self.execute(&sql, (call, outgoing, stream, seq, u8::from(*kind), id, body, mark))
     }
 
-    /// A stream's number rises and never falls: an entry that is replaced has an older one.
-    fn raise_stream(&mut self, call: &CallId, outgoing: bool, stream: u32, next: u64) -> Result<()> {
-        self.execute(
-            "INSERT INTO streams VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET next = max(next, ?4)",
-            (call, outgoing, stream, next),
-        )
-    }
-
     fn close_stream(&mut self, call: &CallId, outgoing: bool, stream: u32) -> Result<()> {
+        self.write_pending()?;
         for table in ["entries", "streams"] {
             let sql = format!("DELETE FROM {table} WHERE call = ? AND outgoing = ? AND stream = ?");
             self.execute(&sql, (call, outgoing, stream))?;
@@ -97,6 +92,7 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn delivery(&self, call: &CallId) -> Result<Saved> {
+        self.write_pending()?;
         let mut saved = Saved::default();
         let line =
             self.query_one("SELECT next_file, ended, peer_end FROM lines WHERE call = ?", [call], |row| {
@@ -168,6 +164,7 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn close_delivery(&mut self, call: &CallId) -> Result<()> {
+        self.write_pending()?;
         self.execute("UPDATE lines SET closed = 1 WHERE call = ?", [call])?;
         for table in ["entries", "streams", "transfers"] {
             self.execute(&format!("DELETE FROM {table} WHERE call = ?"), [call])?;

@@ -137,6 +137,7 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn peek(&self, filter: &Filter) -> Result<Option<JournalEntry>> {
+        self.write_pending()?;
         let low = match &filter.consumer {
             Some(name) => self.count("SELECT low FROM consumers WHERE name = ?", [name])?,
             None => 0,
@@ -171,6 +172,7 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn untaken(&self, after: u64, kinds: &[EventKind], since: Millis) -> Result<Option<JournalEntry>> {
+        self.write_pending()?;
         let low = self.count(
             "SELECT coalesce(max(low), 0) FROM consumers WHERE substr(name, 1, ?2) <> ?1",
             (WATCHERS, WATCHERS.len()),
@@ -208,6 +210,7 @@ impl Store {
     /// # Errors
     /// [`super::Error`].
     pub fn pass(&mut self, consumer: &str, cursor: u64) -> Result<()> {
+        self.write_pending()?;
         self.execute(
             "INSERT INTO consumers VALUES (?1, ?2) ON CONFLICT DO UPDATE SET low = max(low, ?2)",
             (consumer, cursor),
@@ -224,35 +227,12 @@ impl Store {
         Ok(self.query_one(&sql, [cursor], |row| Ok(read_intact(row)))?.flatten())
     }
 
-    /// A consumer takes an event, and moves its low-water mark as far as that allows.
-    ///
-    /// # Errors
-    /// [`super::Error`].
-    pub fn take(&mut self, consumer: &str, cursor: u64) -> Result<()> {
-        self.execute("INSERT INTO consumers VALUES (?, 0) ON CONFLICT DO NOTHING", [consumer])?;
-        let low = self.count("SELECT low FROM consumers WHERE name = ?", [consumer])?;
-        if cursor <= low {
-            return Ok(());
-        }
-        self.execute("INSERT INTO taken VALUES (?, ?) ON CONFLICT DO NOTHING", (consumer, cursor))?;
-        let filter = Filter { consumer: Some(consumer.to_owned()), ..Filter::default() };
-        let waiting = self.peek(&filter)?.map(|entry| entry.cursor);
-        let new_low = match waiting {
-            Some(first) => first - 1,
-            None => self.last_cursor()?,
-        };
-        if new_low > low {
-            self.execute("UPDATE consumers SET low = ?2 WHERE name = ?1", (consumer, new_low))?;
-            self.execute("DELETE FROM taken WHERE consumer = ?1 AND cursor <= ?2", (consumer, new_low))?;
-        }
-        Ok(())
-    }
-
     /// Forgets events before a time. The cursor of the last one forgotten, ever, is [`Store::pruned`].
     ///
     /// # Errors
     /// [`super::Error`].
     pub fn prune_events(&mut self, before: Millis) -> Result<()> {
+        self.write_pending()?;
         // Cursors rise with time, so the first that is young enough is found without an index on time.
         let first_kept: Option<u64> = self.query_one(
             "SELECT cursor FROM events WHERE at >= ? ORDER BY cursor LIMIT 1",

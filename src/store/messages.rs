@@ -119,7 +119,9 @@ impl Store {
             return Ok(known.map(|known| known.row));
         }
         let row = self.db.last_insert_rowid() as u64;
-        self.execute("UPDATE calls SET messages = messages + 1 WHERE id = ?", [new.call])?;
+        if let Some(call) = &new.call {
+            self.count_message(call)?;
+        }
         Ok(Some(row))
     }
 
@@ -170,11 +172,15 @@ impl Store {
         Ok(added > 0)
     }
 
-    /// Moves what was held back to where it is shown. Its row, or nothing if it is not there.
+    /// Moves what was held back to where it is shown. Its row and what it is, or nothing if it is not there.
     ///
     /// # Errors
     /// [`super::Error`].
-    pub fn surface_message(&mut self, call: &CallId, message: &MessageId) -> Result<Option<u64>> {
+    pub fn surface_message(
+        &mut self,
+        call: &CallId,
+        message: &MessageId,
+    ) -> Result<Option<(u64, MessageKind)>> {
         let read = |row: &Row<'_>| {
             Ok(NewMessage {
                 message: *message,
@@ -196,7 +202,7 @@ impl Store {
         )?;
         self.discard_held(call, message)?;
         let Some(held) = found.flatten() else { return Ok(None) };
-        self.add_message(&held)
+        Ok(self.add_message(&held)?.map(|row| (row, held.kind)))
     }
 
     /// Forgets what was held back.
@@ -289,6 +295,20 @@ impl Store {
         Ok(read.and_then(|(call, row)| Some((call?, row))))
     }
 
+    /// The same of a message that is named by its row. The call that it is of and its id.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn mark_row_read(&mut self, row: u64, now: Millis) -> Result<Option<(CallId, MessageId)>> {
+        let read = self.query_one(
+            "UPDATE messages SET read_at = ?2 WHERE row = ?1 AND sender = 'peer' AND read_at IS NULL \
+             RETURNING call, message",
+            (row, now),
+            |row| Ok((row.get::<_, Option<CallId>>(0)?, row.get(1)?)),
+        )?;
+        Ok(read.and_then(|(call, message)| Some((call?, message))))
+    }
+
     /// A message of ours has come further. Its row, or nothing if it is not there or was as far already. What has
     /// failed or arrived stays so.
     ///
@@ -312,6 +332,20 @@ impl Store {
         self.query_one(&sql, (message, state, reason), |row| row.get(0))
     }
 
+    /// The peer has committed a message of ours. Its row, or nothing if that was known. Of a file it has committed only
+    /// the offer: the peer says when it has the rest.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub fn deliver_message(&mut self, message: &MessageId) -> Result<Option<u64>> {
+        self.query_one(
+            "UPDATE messages SET state = 'delivered', reason = NULL WHERE message = ? AND sender IN ('me', 'owner') \
+             AND state IN ('queued', 'relayed') AND kind <> 'file' RETURNING row",
+            [message],
+            |row| row.get(0),
+        )
+    }
+
     /// Why a message has failed.
     ///
     /// # Errors
@@ -320,18 +354,27 @@ impl Store {
         self.execute("UPDATE messages SET reason = ?2 WHERE row = ?1", (row, why))
     }
 
-    /// Messages of ours in a call that the peer had when it had this one, and had not read: the peer's application
-    /// takes them in order.
+    /// The peer's application has taken a message of ours, and all that the peer had before it: of those from a row on, the
+    /// rows that it had not taken before, in their order; and the row of that message. Nothing if there is no such message.
     ///
     /// # Errors
     /// [`super::Error`].
-    pub fn unread_there(&self, call: &CallId, message: &MessageId) -> Result<Vec<MessageId>> {
-        self.query_all(
-            "SELECT message FROM messages WHERE call = ?1 AND sender IN ('me', 'owner') AND state = 'delivered' \
-             AND row <= (SELECT row FROM messages WHERE message = ?2 AND sender IN ('me', 'owner') AND call = ?1) ORDER BY row",
-            (call, message),
+    pub fn read_there(
+        &mut self,
+        call: &CallId,
+        message: &MessageId,
+        from: u64,
+    ) -> Result<Option<(Vec<u64>, u64)>> {
+        let row = "SELECT row FROM messages WHERE message = ? AND sender IN ('me', 'owner') AND call = ?";
+        let Some(through) = self.query_one(row, (message, call), |row| row.get(0))? else { return Ok(None) };
+        let mut rows: Vec<u64> = self.query_all(
+            "UPDATE messages SET state = 'read', reason = NULL \
+             WHERE call = ? AND row BETWEEN ? AND ? AND sender IN ('me', 'owner') AND state = 'delivered' RETURNING row",
+            (call, from, through),
             |row| row.get(0),
-        )
+        )?;
+        rows.sort_unstable();
+        Ok(Some((rows, through)))
     }
 
     /// Messages of ours that wait and have no event in the outbox: what a v2 session carries, and mail that was not

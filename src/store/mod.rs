@@ -7,7 +7,7 @@
 //! What is shown or said is hashed in its row, and taken only if it is still that (`intact`). A database that SQLite
 //! finds damaged is kept aside at the next start, and what can be read of it carried over (`recover`).
 //!
-//! Rooms: `calls`, `messages` (what was said, and what is held back), `outbox` (what no relay took yet, ids seen,
+//! Rooms: `calls`, `pending` (what is written once a batch), `messages` (what was said, and what is held back), `outbox` (what no relay took yet, ids seen,
 //! cursors), `journal` (events and who has taken them), `contacts`, `tickets`, `asks` (how questions get to the owner); of v2 `lines` (what its calls have
 //! beside the rest, signals seen), `delivery` (streams and entries), `transfers` (files under way), `peers`; `strangers` (what they used of their allowance, what of theirs waits). A merged
 //! migration is never edited.
@@ -22,6 +22,7 @@ mod lines;
 mod messages;
 mod outbox;
 mod peers;
+mod pending;
 mod recover;
 mod schema;
 mod strangers;
@@ -30,6 +31,7 @@ mod tests;
 mod tickets;
 mod transfers;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,6 +50,7 @@ pub use strangers::WaitingMail;
 pub use tickets::StoredTicket;
 pub use transfers::StoredTransfer;
 
+use self::pending::Pending;
 use crate::mutants::{Mutant, planted};
 use crate::proto::{Durability, Hex, Millis};
 
@@ -118,6 +121,8 @@ pub struct Store {
     db: Connection,
     path: PathBuf,
     durability: Durability,
+    /// Written once a batch.
+    pending: RefCell<Pending>,
 }
 
 impl Store {
@@ -176,7 +181,8 @@ impl Store {
         db.pragma_update(None, "foreign_keys", true).map_err(wrap)?;
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(wrap)?;
         schema::migrate(&mut db, path)?;
-        Ok(Self { db, path: path.to_owned(), durability: Durability::Full })
+        let pending = RefCell::default();
+        Ok(Self { db, path: path.to_owned(), durability: Durability::Full, pending })
     }
 
     /// Decides what the commits from now on wait for. A store that was just opened waits for the disk.
@@ -210,7 +216,7 @@ impl Store {
     /// # Errors
     /// [`Error::Full`] and the like; the batch is rolled back then.
     pub fn commit(&mut self) -> Result<()> {
-        let committed = self.execute("COMMIT", []);
+        let committed = self.write_pending().and_then(|()| self.execute("COMMIT", []));
         if committed.is_err() {
             self.rollback();
         }
@@ -219,6 +225,7 @@ impl Store {
 
     /// Forgets the batch.
     pub fn rollback(&mut self) {
+        self.pending.borrow_mut().clear();
         if !self.db.is_autocommit()
             && let Err(error) = self.db.execute_batch("ROLLBACK")
         {

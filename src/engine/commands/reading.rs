@@ -241,9 +241,9 @@ impl Core {
             return Err(Error::new(ErrorKind::CursorExpired, message, "wait again: p2p-comm wait").into());
         };
         if let Some(row) = entry.event.message
-            && let Some(stored) = self.store.message_at(row)?
+            && let Some((call, message)) = self.store.mark_row_read(row, now)?
         {
-            self.mark_read(&stored.message.message, now)?;
+            self.note_read(&call, row, message);
         }
         // Looking over the journal without a place of one's own takes nothing out of the inbox but messages.
         let Some(consumer) = consumer else { return Ok(api::Done { at: Time(now) }.into()) };

@@ -110,6 +110,7 @@ mod tests {
             away: false,
             alone_since: None,
             trace: None,
+            unread_from: 0,
             read: None,
         }
     }

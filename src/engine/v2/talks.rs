@@ -19,7 +19,7 @@ use crate::engine::outputs::event;
 use crate::proto::call::{Call, Content as Words, Entry, Signalled};
 use crate::proto::v2::body::Content;
 use crate::proto::v2::delivery::{self, DRAIN_TIME, Delivery, Refused, Said};
-use crate::proto::{CallId, CallState, EventKind, MessageId, MessageKind, MessageState, Millis, TraceParent};
+use crate::proto::{CallId, CallState, EventKind, MessageId, MessageState, Millis, TraceParent};
 use crate::store::{self, NewEvent};
 use crate::transport::RelayId;
 use crate::transport::v2::Session;
@@ -42,6 +42,8 @@ pub(super) struct Talk {
     pub(super) away: bool,
     /// Since when none of the session's relays is connected.
     pub(super) alone_since: Option<Instant>,
+    /// No message of ours before this row waits to be read: without it, each receipt would cost a look at the whole call.
+    pub(super) unread_from: u64,
     /// The last message of the peer that was taken in this batch, and its row.
     pub(super) read: Option<(u64, MessageId)>,
     /// The trace of a message of the peer that comes next.
@@ -92,6 +94,7 @@ impl Core {
             ending: None,
             away: false,
             alone_since: None,
+            unread_from: 0,
             read: None,
             trace: None,
         };
@@ -122,7 +125,7 @@ impl Core {
             match self.lines.talks.get_mut(&id) {
                 Some(talk) => {
                     talk.delivery.reload(&saved, steady);
-                    talk.read = None;
+                    (talk.read, talk.unread_from) = (None, 0);
                     talk.sending = sending;
                     talk.stirred = true;
                 }
@@ -204,18 +207,16 @@ impl Core {
     ) -> Result<(), store::Error> {
         match happened {
             delivery::Event::Delivered(message) => {
-                let stored = self.store.my_message(&message)?;
-                // Of a file only the offer has arrived: the peer says when it has the rest.
-                if stored.is_some_and(|stored| stored.message.kind != MessageKind::File) {
-                    self.tell_delivered(id, &message, now)?;
-                }
-                Ok(())
+                let delivered = self.store.deliver_message(&message)?;
+                self.note_delivered(id, delivered, now)
             }
             delivery::Event::Read(message) => {
-                for read in self.store.unread_there(id, &message)? {
-                    self.advance(id, &read, MessageState::Read, EventKind::MessageRead, now)?;
+                let from = self.lines.talks.get(id).map_or(0, |talk| talk.unread_from);
+                let Some((rows, through)) = self.store.read_there(id, &message, from)? else { return Ok(()) };
+                if let Some(talk) = self.lines.talks.get_mut(id) {
+                    talk.unread_from = talk.unread_from.max(through + 1);
                 }
-                Ok(())
+                self.tell_of(id, rows, EventKind::MessageRead, now)
             }
             delivery::Event::Expired(message) => self.give_up(id, Some(&message), "its time was over", now),
             delivery::Event::Ignored(message, why) => {
@@ -254,27 +255,36 @@ impl Core {
         Ok(())
     }
 
+    /// A file of ours has arrived as a whole.
     pub(super) fn tell_delivered(
         &mut self,
         id: &CallId,
         message: &MessageId,
         now: Millis,
     ) -> Result<(), store::Error> {
-        self.advance(id, message, MessageState::Delivered, EventKind::MessageDelivered, now)
+        let delivered = self.store.advance_message(message, MessageState::Delivered, None)?;
+        self.note_delivered(id, delivered, now)
     }
 
-    fn advance(
+    /// The peer has something, and its application may take it now.
+    fn note_delivered(&mut self, id: &CallId, row: Option<u64>, now: Millis) -> Result<(), store::Error> {
+        if let Some(row) = row
+            && let Some(talk) = self.lines.talks.get_mut(id)
+        {
+            talk.unread_from = talk.unread_from.min(row);
+        }
+        self.tell_of(id, row, EventKind::MessageDelivered, now)
+    }
+
+    fn tell_of(
         &mut self,
         id: &CallId,
-        message: &MessageId,
-        state: MessageState,
+        rows: impl IntoIterator<Item = u64>,
         kind: EventKind,
         now: Millis,
     ) -> Result<(), store::Error> {
-        if let Some(row) = self.store.advance_message(message, state, None)? {
-            self.tell(NewEvent { message: Some(row), ..event(kind, Some(*id), now) })?;
-        }
-        Ok(())
+        rows.into_iter()
+            .try_for_each(|row| self.tell(NewEvent { message: Some(row), ..event(kind, Some(*id), now) }))
     }
 
     /// It is over: the session's secrets go; what did not arrive goes to the mailbox, or has failed.
@@ -358,12 +368,13 @@ impl Core {
 
     /// Tells the peers how far was read in this batch.
     pub(in crate::engine) fn say_reads(&mut self, now: Millis) -> Result<(), store::Error> {
+        let steady = self.steady();
         let read = |(id, talk): (&CallId, &Talk)| Some((*id, talk.read?.1));
         for (call, message) in self.lines.talks.iter().filter_map(read).collect::<Vec<_>>() {
             let Some(talk) = self.lines.talks.get_mut(&call) else { continue };
             talk.read = None;
             // A call that ends, or whose queue is full, goes without: a receipt is a courtesy.
-            if talk.delivery.read(message).is_ok() {
+            if talk.delivery.read(message, steady).is_ok() {
                 self.drain_talk(&call, now)?;
             }
         }

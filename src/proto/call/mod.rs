@@ -116,6 +116,8 @@ impl Content {
 pub enum Output {
     /// Persist the call as it is now.
     Save(CallId),
+    /// Persist the numbers of what was said in it, which have risen: nothing else of it has changed.
+    Number(CallId),
     /// Persist what the peer said; show it, or hold it back.
     Store {
         /// The call.

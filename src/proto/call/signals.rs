@@ -577,7 +577,7 @@ impl Switchboard {
     pub fn count_in(&mut self, id: &CallId) {
         if let Some(machine) = self.calls.get_mut(id) {
             machine.call.next_in += 1;
-            machine.save(&mut self.outputs);
+            self.outputs.push_back(Output::Number(*id));
         }
     }
 
@@ -623,7 +623,7 @@ impl Switchboard {
         let machine = self.calls.get_mut(id).ok_or(Refused::Unknown)?;
         let seq = machine.call.next_out;
         machine.call.next_out += 1;
-        machine.save(&mut self.outputs);
+        self.outputs.push_back(Output::Number(*id));
         Ok(seq)
     }
 

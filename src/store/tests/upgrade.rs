@@ -134,7 +134,7 @@ fn what_the_first_kept_database_says_is_read_as_it_was_meant() {
     assert_eq!(delivery.held[0].body, b"before its turn");
     let ticket = store.ticket(&Hex([5; 4])).unwrap().unwrap();
     assert_eq!((ticket.state, ticket.answer.as_deref()), (TicketState::Answered, Some("no")));
-    let row = store.surface_message(&Hex([1; 8]), &Hex([9; 16])).unwrap().unwrap();
+    let (row, _) = store.surface_message(&Hex([1; 8]), &Hex([9; 16])).unwrap().unwrap();
     assert_eq!(store.message_at(row).unwrap().unwrap().message.text, "before its turn");
 }
 

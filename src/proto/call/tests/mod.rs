@@ -58,7 +58,7 @@ impl Side {
     fn drain(&mut self) {
         while let Some(output) = self.board.poll_output() {
             match output {
-                Output::Save(id) => {
+                Output::Save(id) | Output::Number(id) => {
                     let call = self.board.call(&id).expect("a call that is saved is there").clone();
                     self.calls.insert(id, call);
                 }

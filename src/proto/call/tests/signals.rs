@@ -157,7 +157,7 @@ impl World {
             let now = self.now;
             let own = &mut self.sides[side];
             match output {
-                Output::Save(id) => {
+                Output::Save(id) | Output::Number(id) => {
                     let call = own.board.call(&id).expect("what is saved is there").clone();
                     let line = own.board.line(&id).expect("all calls here are v2's").clone();
                     let line = Line::new(line.generation, line.offer, line.ours);

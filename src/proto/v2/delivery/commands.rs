@@ -1,7 +1,7 @@
 //! What this side wants: to say something, to send a file, to end the call.
 
 use super::machine::{Delivery, Phase};
-use super::{Change, FILE_STREAMS, QUEUE_BYTES, QUEUE_ENTRIES, Refused, span_bytes};
+use super::{Change, FILE_STREAMS, QUEUE_BYTES, QUEUE_ENTRIES, READ_MERGE_TIME, Refused, span_bytes};
 use crate::proto::v2::batch::{FIRST_FILE, Kind};
 use crate::proto::v2::body::{self, Content};
 use crate::proto::{MessageId, Millis};
@@ -50,17 +50,19 @@ impl Delivery {
         Ok(first.unwrap_or_default())
     }
 
-    /// Tells the peer that the application has taken this message, and all before it.
+    /// Tells the peer that the application has taken this message, and all before it: with the next frame, or after
+    /// [`READ_MERGE_TIME`].
     ///
     /// # Errors
     /// [`Refused`]; nothing has changed then.
-    pub fn read(&mut self, id: MessageId) -> Result<(), Refused> {
+    pub fn read(&mut self, id: MessageId, now: Millis) -> Result<(), Refused> {
         self.check_open()?;
         if self.outgoing.entries() >= QUEUE_ENTRIES {
             return Err(Refused::Full);
         }
         let queued = self.outgoing.push_read(id, self.issued + 1);
         self.persist(Change::Queue(queued));
+        self.receipt_at.get_or_insert(now + READ_MERGE_TIME);
         Ok(())
     }
 

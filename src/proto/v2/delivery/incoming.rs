@@ -23,6 +23,8 @@ struct Stream {
     /// Entries from there on.
     held: BTreeMap<u64, Entry>,
     cost: u64,
+    /// The last entry that was persisted before its turn; 0 for none.
+    kept: u64,
     /// There is a place for what comes; a file's has to be made first.
     ready: bool,
 }
@@ -37,6 +39,8 @@ pub(super) struct Incoming {
 pub(super) struct Released {
     pub(super) stream: u32,
     pub(super) through: u64,
+    /// Some may have been persisted before their turn.
+    pub(super) kept: bool,
     pub(super) entries: Vec<Entry>,
 }
 
@@ -48,6 +52,7 @@ impl Incoming {
         }
         for entry in &saved.held {
             incoming.insert(entry.clone());
+            incoming.keep(entry.stream, entry.seq);
         }
         incoming
     }
@@ -81,7 +86,7 @@ impl Incoming {
 
     pub(super) fn open(&mut self, stream: u32, next: u64) {
         let ready = stream < FIRST_FILE;
-        self.streams.insert(stream, Stream { next, held: BTreeMap::new(), cost: 0, ready });
+        self.streams.insert(stream, Stream { next, held: BTreeMap::new(), cost: 0, kept: 0, ready });
     }
 
     pub(super) fn admit(&mut self, stream: u32) {
@@ -129,6 +134,13 @@ impl Incoming {
         true
     }
 
+    /// An entry is persisted before its turn.
+    pub(super) fn keep(&mut self, stream: u32, seq: u64) {
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.kept = state.kept.max(seq);
+        }
+    }
+
     /// What is next in a stream, if it is there as a whole.
     pub(super) fn release(&mut self, stream: u32) -> Option<Released> {
         let state = self.streams.get_mut(&stream)?;
@@ -155,8 +167,9 @@ impl Incoming {
         };
         let entries: Vec<Entry> =
             (0..count).filter_map(|part| state.held.remove(&(state.next + part))).collect();
+        let kept = state.kept >= state.next;
         state.next += count;
         state.cost -= entries.iter().map(|entry| cost(entry.body.len())).sum::<u64>();
-        Some(Released { stream, through: state.next - 1, entries })
+        Some(Released { stream, through: state.next - 1, kept, entries })
     }
 }

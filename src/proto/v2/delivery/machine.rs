@@ -46,6 +46,8 @@ pub struct Delivery {
     heard_at: Millis,
     away: bool,
     ping_wanted: bool,
+    /// When a receipt leaves, though nothing goes with it.
+    pub(super) receipt_at: Option<Millis>,
     /// There is no room for pieces of files now.
     files_held: bool,
     budget_low: bool,
@@ -74,6 +76,7 @@ impl Delivery {
             heard_at: now,
             away: false,
             ping_wanted: false,
+            receipt_at: None,
             files_held: false,
             budget_low: false,
             phase: Phase::Open,
@@ -266,6 +269,7 @@ impl Delivery {
         let lost = self.flight.handle_timeout(now);
         self.lose(lost);
         self.receipts.handle_timeout(now);
+        self.receipt_at = self.receipt_at.filter(|at| now < *at);
         while let Some((id, keys)) = self.outgoing.expire(now) {
             for key in keys {
                 if let Some(queued) = self.outgoing.withdraw(key, self.issued + 1) {
@@ -370,7 +374,7 @@ impl Delivery {
                 taken.push(entry);
             } else if planted(Mutant::DedupSkipped) && !self.incoming.holds(entry.stream, entry.seq) {
                 self.surface(
-                    Released { stream: entry.stream, through: entry.seq, entries: vec![entry] },
+                    Released { stream: entry.stream, through: entry.seq, kept: false, entries: vec![entry] },
                     now,
                 );
             }
@@ -384,12 +388,13 @@ impl Delivery {
         }
         for entry in taken {
             if self.incoming.holds(entry.stream, entry.seq) {
+                self.incoming.keep(entry.stream, entry.seq);
                 self.persist(Change::Hold(entry));
             }
         }
     }
 
-    fn surface(&mut self, Released { stream, through, entries }: Released, now: Millis) {
+    fn surface(&mut self, Released { stream, through, kept, entries }: Released, now: Millis) {
         let Some(first) = entries.first() else { return };
         let (id, mut said, mut event, mut finals) = (first.id, None, None, None);
         match first.kind {
@@ -408,7 +413,7 @@ impl Delivery {
                 Err(_) => event = Some(Event::Ignored(id, "not whole, or not of this dialect")),
             },
         }
-        self.persist(Change::Surface { stream, through, said });
+        self.persist(Change::Surface { stream, through, kept, said });
         self.outputs.extend(event.map(Output::Event));
         if let Some(finals) = finals
             && self.peer_end.is_none()
@@ -501,6 +506,10 @@ impl Delivery {
         if self.is_closed() || !(has_entries || self.receipts.is_ack_wanted()) {
             return None;
         }
+        let is_early = self.receipt_at.is_some_and(|at| now < at) && self.outgoing.only_receipts_wait();
+        if is_early && !self.ping_wanted && !self.receipts.is_ack_wanted() {
+            return None;
+        }
         let number = self.flight.next();
         let ack = self.receipts.report(now);
         let (mut entries, mut room) = (Vec::new(), Batch::room_beside(ack.as_ref()));
@@ -512,6 +521,7 @@ impl Delivery {
             entries.push(entry);
         }
         if has_entries {
+            self.receipt_at = None;
             entries.extend(self.outgoing.fill(room, number, !self.files_held && !ping));
         }
         let ack_wanted = self.receipts.is_ack_wanted() && ack.is_some();
@@ -555,6 +565,7 @@ impl Delivery {
             is_idle.then_some((self.heard_at + PING_TIME, "ping")),
             self.flight.poll_timeout().map(|at| (at, "loss")),
             self.receipts.poll_timeout().map(|at| (at, "ack")),
+            self.receipt_at.map(|at| (at, "read")),
             self.outgoing.poll_deadline().map(|at| (at, "message")),
             self.epochs.poll_timeout().map(|at| (at, "key")),
             draining,

@@ -75,6 +75,9 @@ pub const LOSS_TIME_LIMIT: Duration = Duration::from_secs(30);
 /// How long acknowledgements are merged when the relays' budget is low. Less than [`LOSS_TIME`] by as much again, so
 /// that waiting never looks like loss.
 pub const ACK_MERGE_TIME: Duration = Duration::from_millis(500);
+/// How long a receipt that has nothing to go with waits for company: of those of a stream of messages few leave. It is
+/// durable all the while.
+pub const READ_MERGE_TIME: Duration = Duration::from_millis(20);
 /// After how long a silence the peer is asked whether it is there.
 pub const PING_TIME: Duration = Duration::from_secs(90);
 /// After how long a silence the peer counts as away: two pings.

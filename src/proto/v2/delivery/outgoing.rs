@@ -287,6 +287,12 @@ impl Outgoing {
         }
     }
 
+    /// Whether nothing waits but receipts.
+    pub(super) fn only_receipts_wait(&self) -> bool {
+        let is_receipt = |key| self.unacked.get(key).is_some_and(|it| it.entry.kind == Kind::Read);
+        self.waiting.iter().all(is_receipt)
+    }
+
     /// The peer has these. Returns those that it did not have before, and messages that are now whole there.
     pub(super) fn settle(&mut self, keys: &[Key]) -> (Vec<Key>, Vec<MessageId>) {
         let (mut settled, mut delivered) = (Vec::new(), Vec::new());

@@ -40,6 +40,8 @@ pub enum Change {
         stream: u32,
         /// The last entry.
         through: u64,
+        /// Whether any of them may be held: otherwise there is nothing of them that could go.
+        kept: bool,
         /// What they say to the application; nothing, if they were the machine's own affair.
         said: Option<Said>,
     },

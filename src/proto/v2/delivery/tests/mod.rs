@@ -358,7 +358,7 @@ impl World {
     }
 
     fn read(&mut self, side: usize, id: MessageId) {
-        self.input_accepting(side, Some(Accepted::Read(id)), |machine, _| machine.read(id).unwrap());
+        self.input_accepting(side, Some(Accepted::Read(id)), |machine, now| machine.read(id, now).unwrap());
     }
 
     fn text(&mut self, side: usize, id: u128, words: &str) {

@@ -241,7 +241,7 @@ fn what_comes_before_its_turn_is_stored_held_and_surfaced_in_order() {
     bob.receive(1, carrying(&[peer_text(1), peer_text(2)]));
     let surfaced = |seq: u64| {
         let said = Said { id: id(seq.into()), seq, content: Content::Text(seq.to_string()) };
-        Output::Persist(Change::Surface { stream: TEXT, through: seq, said: Some(said) })
+        Output::Persist(Change::Surface { stream: TEXT, through: seq, kept: true, said: Some(said) })
     };
     assert_eq!(bob.drain(), [surfaced(1), surfaced(2), surfaced(3)]);
 }
@@ -325,7 +325,7 @@ fn a_receipt_takes_the_place_of_one_that_has_not_left() {
     }
     world.run(seconds(1));
     for number in 1..=3 {
-        world.sides[1].machine.read(id(number)).unwrap();
+        world.sides[1].machine.read(id(number), world.now).unwrap();
     }
     world.input(1, |_, _| ());
     world.run(seconds(1));
@@ -335,13 +335,38 @@ fn a_receipt_takes_the_place_of_one_that_has_not_left() {
 #[test]
 fn a_receipt_that_has_left_is_not_changed_because_the_peer_may_have_it() {
     let mut bob = Alone::new();
-    bob.machine.read(id(1)).unwrap();
+    bob.machine.read(id(1), bob.now).unwrap();
     bob.drain();
+    bob.pass(READ_MERGE_TIME);
     assert_eq!(bob.seqs(), [1]);
     bob.pass(LOSS_TIME);
-    bob.machine.read(id(2)).unwrap();
+    bob.machine.read(id(2), bob.now).unwrap();
     bob.drain();
+    bob.pass(READ_MERGE_TIME);
     assert_eq!(bob.seqs(), [1, 2]);
+}
+
+#[test]
+fn a_receipt_waits_a_moment_for_others_and_goes_with_whatever_leaves() {
+    let mut bob = Alone::new();
+    let moment = READ_MERGE_TIME / 2;
+    bob.machine.read(id(1), bob.now).unwrap();
+    assert_eq!(bob.drain().len(), 1, "it is durable at once");
+    bob.pass(moment);
+    assert_eq!(bob.seqs(), [0; 0]);
+    bob.machine.read(id(2), bob.now).unwrap();
+    bob.drain();
+    bob.pass(READ_MERGE_TIME - moment);
+    let leaves = |bob: &mut Alone| bob.frame().map(|(_, batch)| batch.entries);
+    let receipts = leaves(&mut bob).unwrap();
+    assert_eq!(
+        receipts.iter().map(|entry| entry.id).collect::<Vec<_>>(),
+        [id(2)],
+        "the first one's time counts"
+    );
+    bob.machine.read(id(3), bob.now).unwrap();
+    bob.text(4);
+    assert_eq!(leaves(&mut bob).unwrap().len(), 2, "nothing that is said waits, and the receipt goes along");
 }
 
 #[test]
