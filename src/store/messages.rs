@@ -50,6 +50,14 @@ pub struct StoredMessage {
 
 const COLUMNS: &str = "row, message, call, peer, sender, kind, text, file, at, state, seq, reason, read_at IS NOT NULL, hash, traceparent";
 
+/// By its id: SQLite would rather look through the whole call.
+pub(super) const ROW_OF_OURS: &str =
+    "SELECT row FROM messages WHERE message = ? AND sender IN ('me', 'owner') AND +call = ?";
+pub(super) const READ_THERE: &str = "UPDATE messages SET state = 'read', reason = NULL \
+     WHERE call = ? AND row BETWEEN ? AND ? AND sender IN ('me', 'owner') AND state = 'delivered' RETURNING row";
+/// By who has not read it, for the same reason.
+pub(super) const UNREAD_OF_CALL: &str = "+call = ?1 AND sender = 'peer' AND read_at IS NULL";
+
 /// Of what a message says. State and time of reading change, and are not of it.
 fn mark(message: &NewMessage) -> Mark {
     Content::new()
@@ -254,7 +262,7 @@ impl Store {
     /// [`super::Error`].
     pub fn messages(&self, call: Option<&CallId>, unread: bool, limit: usize) -> Result<Vec<StoredMessage>> {
         let wanted = match (call, unread) {
-            (Some(_), true) => "call = ?1 AND sender = 'peer' AND read_at IS NULL",
+            (Some(_), true) => UNREAD_OF_CALL,
             (Some(_), false) => "call = ?1",
             (None, true) => "?1 IS NULL AND sender = 'peer' AND read_at IS NULL",
             (None, false) => "?1 IS NULL",
@@ -365,14 +373,9 @@ impl Store {
         message: &MessageId,
         from: u64,
     ) -> Result<Option<(Vec<u64>, u64)>> {
-        let row = "SELECT row FROM messages WHERE message = ? AND sender IN ('me', 'owner') AND call = ?";
-        let Some(through) = self.query_one(row, (message, call), |row| row.get(0))? else { return Ok(None) };
-        let mut rows: Vec<u64> = self.query_all(
-            "UPDATE messages SET state = 'read', reason = NULL \
-             WHERE call = ? AND row BETWEEN ? AND ? AND sender IN ('me', 'owner') AND state = 'delivered' RETURNING row",
-            (call, from, through),
-            |row| row.get(0),
-        )?;
+        let through = self.query_one(ROW_OF_OURS, (message, call), |row| row.get(0))?;
+        let Some(through) = through else { return Ok(None) };
+        let mut rows: Vec<u64> = self.query_all(READ_THERE, (call, from, through), |row| row.get(0))?;
         rows.sort_unstable();
         Ok(Some((rows, through)))
     }

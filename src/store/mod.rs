@@ -56,9 +56,12 @@ use crate::proto::{Durability, Hex, Millis};
 
 /// How long another process may hold the database (a backup, a curious user) before a write fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages after which SQLite moves the log into the database: 4 MiB, large enough that a commit hardly ever waits
-/// for it, and the file is then kept at that size (measured: 30 % less latency than a log that grows anew).
-const CHECKPOINT_PAGES: u32 = 1_000;
+/// Bytes of a page of a new database. A message touches a dozen pages, of each of which a commit writes the whole: with
+/// small ones a message alone is on the disk sooner ([decision 16](../../docs/decisions/0016-a-message-from-python.md)).
+const PAGE: u32 = 1_024;
+/// Bytes of the log after which SQLite moves it into the database: large enough that a commit hardly ever waits for it,
+/// and the file is then kept at that size (measured: 30 % less latency than a log that grows anew).
+const LOG: u32 = 4 << 20;
 /// What SQLite keeps of the database in memory, in its own terms: KiB, negative. Its default.
 const CACHE: i32 = -2_000;
 /// Prepared statements kept.
@@ -158,8 +161,7 @@ impl Store {
         // A small cache, or the pages would never leave memory.
         let filler = format!(
             "PRAGMA cache_size = 16; BEGIN IMMEDIATE; CREATE TABLE filler (bytes); \
-             INSERT INTO filler VALUES (zeroblob({} * {CHECKPOINT_PAGES}));",
-            self.db.pragma_query_value(None, "page_size", |row| row.get::<_, u32>(0))?
+             INSERT INTO filler VALUES (zeroblob({LOG}));"
         );
         let filled = self.db.execute_batch(&filler);
         if !self.db.is_autocommit() {
@@ -176,10 +178,13 @@ impl Store {
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(wrap)?;
         db.busy_timeout(BUSY_TIMEOUT).map_err(wrap)?;
         db.set_prepared_statement_cache_capacity(STATEMENTS);
+        // Of one that is there it changes nothing.
+        db.pragma_update(None, "page_size", PAGE).map_err(wrap)?;
         db.pragma_update(None, "journal_mode", "WAL").map_err(wrap)?;
         db.pragma_update(None, "synchronous", synchronous(Durability::Full)).map_err(wrap)?;
         db.pragma_update(None, "foreign_keys", true).map_err(wrap)?;
-        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(wrap)?;
+        let page: u32 = db.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(wrap)?;
+        db.pragma_update(None, "wal_autocheckpoint", LOG / page).map_err(wrap)?;
         schema::migrate(&mut db, path)?;
         let pending = RefCell::default();
         Ok(Self { db, path: path.to_owned(), durability: Durability::Full, pending })

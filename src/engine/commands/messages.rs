@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::clock::fresh;
+use super::super::clock::{fresh, fresh_message};
 use super::super::core::{Answer, Attempt, Core, Fault, Topic};
 use super::super::effects::Effect;
 use super::super::files;
@@ -76,7 +76,7 @@ impl Core {
             )
             .into());
         }
-        let id = client_id.unwrap_or_else(fresh);
+        let id = client_id.unwrap_or_else(|| fresh_message(now));
         let call = match to.agent {
             Some(agent) => {
                 let found = match self.find_agent(agent, now) {
@@ -139,7 +139,7 @@ impl Core {
         let not_yet = Answer::Wait { until: attempt.since + COPIED_WITHIN, topic: Topic::Files };
         if begun.is_none() {
             self.check_waiting_files(&call.id)?;
-            self.begin_staging(attempt.number, call.id, fresh(), origin);
+            self.begin_staging(attempt.number, call.id, fresh_message(attempt.now), origin);
             return Ok(not_yet);
         }
         let Some((id, copied)) = self.take_staged(attempt.number)? else {
@@ -186,7 +186,7 @@ impl Core {
         let file = described(source, mime, path.as_deref(), bytes.len() as u64, sha256);
         let (name, mime) = (file.name.clone(), file.mime.clone());
         let content = Content::File { name: name.clone(), mime, bytes: files::encode(&bytes) };
-        self.say(call, fresh(), content, &name, Some(&file), now)
+        self.say(call, fresh_message(now), content, &name, Some(&file), now)
     }
 
     /// Says something in a call, and tells how it stands: queued, which is committed before anybody hears of it.
