@@ -80,33 +80,30 @@ impl Handle {
     }
 
     /// Like [`Self::submit`] for a thread outside of any runtime, with a place for the reply: the shortest way there and
-    /// back. If the engine has no room for it, it is handed back.
+    /// back.
     ///
     /// # Errors
     /// [`Unsent`]: nothing was submitted.
     pub fn try_submit(&self, command: Command, reply: Box<dyn ReplyTo>) -> Result<(), Unsent> {
         self.requests.try_send(Request { command, role: self.role, reply }).map_err(|error| match error {
-            TrySendError::Full(request) => Unsent::Full(request),
-            TrySendError::Closed(request) => Unsent::Stopped(request),
+            TrySendError::Full(request) => Unsent::Full(Box::new(request)),
+            TrySendError::Closed(_) => Unsent::Stopped,
         })
     }
 
     /// Submits what the engine had no room for. Waits until it has, for microseconds: not to be called in a runtime, nor
-    /// with the GIL.
-    ///
-    /// # Errors
-    /// The request, if the engine has stopped.
-    pub fn blocking_submit(&self, request: Request) -> Result<(), Request> {
-        self.requests.blocking_send(request).map_err(|refused| refused.0)
+    /// with the GIL. If the engine has stopped, the request is dropped.
+    pub fn blocking_submit(&self, request: Request) {
+        _ = self.requests.blocking_send(request);
     }
 }
 
 /// What was not submitted, and why.
 pub enum Unsent {
-    /// The engine has no room now.
-    Full(Request),
-    /// The engine has stopped.
-    Stopped(Request),
+    /// The engine has no room now: the request.
+    Full(Box<Request>),
+    /// The engine has stopped. The request was dropped, which tells whoever waits for its reply.
+    Stopped,
 }
 
 /// A command that the engine has. Dropping it cancels a command that blocks.

@@ -167,7 +167,7 @@ impl Here {
     /// What an engine that has stopped does not take answers itself when it is dropped.
     fn submit(&self, py: Python<'_>, command: Command, reply: Box<dyn ReplyTo>) {
         if let Err(Unsent::Full(request)) = self.engine.try_submit(command, reply) {
-            py.detach(|| self.engine.blocking_submit(request).err().map(drop));
+            py.detach(|| self.engine.blocking_submit(*request));
         }
     }
 }
