@@ -44,7 +44,7 @@ impl<const N: usize> Default for Hex<N> {
 impl<const N: usize> fmt::Display for Hex<N> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        // A key at a time: the machinery of `format!` for each byte was half of what a long list cost.
+        // A key at a time: long lists are made of keys.
         self.0.chunks(32).try_for_each(|bytes| {
             let mut digits = [0; 64];
             for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
