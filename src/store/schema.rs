@@ -299,6 +299,10 @@ ALTER TABLE messages ADD COLUMN traceparent TEXT;
 "#,
 ];
 
+/// What they make of an empty database. Made at once it takes 3 ms, and step by step 13: each `ALTER TABLE` reads the whole
+/// schema. A test compares the two.
+pub(super) const TODAY: &str = include_str!("today.sql");
+
 /// Brings the database to this program's version, in one transaction.
 pub(super) fn migrate(db: &mut Connection, path: &Path) -> Result<()> {
     let known = MIGRATIONS.len() as u32;
@@ -307,6 +311,7 @@ pub(super) fn migrate(db: &mut Connection, path: &Path) -> Result<()> {
     match MIGRATIONS.get(found as usize..) {
         None => Err(Error::TooNew { path: path.to_owned(), found, known }),
         Some([]) => Ok(()),
+        Some(_) if found == 0 => steps(db, known, &[TODAY]).map_err(|error| wrap(path, error)),
         Some(missing) => steps(db, known, missing).map_err(|error| wrap(path, error)),
     }
 }
