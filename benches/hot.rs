@@ -14,18 +14,19 @@ use std::hint::black_box;
 use std::iter::from_fn;
 
 use nostr_sdk::{Event, JsonUtil};
+use p2p_comm::api::AgentEntry;
 use p2p_comm::proto::v2::body::Content;
 use p2p_comm::proto::v2::delivery::{Delivery, Output};
 use p2p_comm::proto::v2::signal::Offer;
 use p2p_comm::proto::{
-    CallId, EventKind, Hex, MessageId, MessageKind, MessageState, Millis, PublicKey, Sender,
+    CallId, EventKind, Hex, MessageId, MessageKind, MessageState, Millis, Protocol, PublicKey, Sender,
 };
 use p2p_comm::store::{NewEvent, NewMessage, Store};
 use p2p_comm::transport::v2::handshake::respond;
 use p2p_comm::transport::v2::{
     Initiator, Rumor, Session, SessionKey, Terms, WrapKind, WrapOptions, seal_wrap,
 };
-use p2p_comm::transport::{Identity, Signed};
+use p2p_comm::transport::{Identity, Signed, npub};
 
 const NOW: u64 = 1_790_000_000;
 const START: Millis = Millis(NOW * 1_000);
@@ -35,7 +36,7 @@ const CALL: CallId = Hex([5; 8]);
 type Work = fn(usize);
 
 /// A name, and its work.
-const HOT: [(&str, Work); 8] = [
+const HOT: [(&str, Work); 9] = [
     ("build a frame of one message", build),
     ("seal and sign a frame", seal),
     ("parse an event, verify id and signature", verify),
@@ -44,6 +45,7 @@ const HOT: [(&str, Work); 8] = [
     ("rows of a message that is said", say_rows),
     ("rows of a message that came", came_rows),
     ("seal a gift wrap", wrap),
+    ("an agent of a list, as JSON", listed),
 ];
 
 fn main() {
@@ -226,5 +228,26 @@ fn wrap(count: usize) {
         WrapOptions { kind: WrapKind::Stored, sealed_at: NOW, wrapped_at: NOW, expiration: None, work: 0 };
     for _ in 0..count {
         black_box(seal_wrap(&alice, &bob.public_key(), &rumor, &options).unwrap());
+    }
+}
+
+fn listed(count: usize) {
+    let key = Identity::generate().public_key();
+    for number in 0..count {
+        let entry = AgentEntry {
+            id: format!("agent-{number:06}"),
+            name: format!("Agent number {number}"),
+            pubkey: key,
+            npub: npub(&key),
+            capabilities: vec!["research".into(), "translation".into()],
+            card: None,
+            last_seen_s: number as u64,
+            protocol: Protocol::V2,
+            contact: None,
+            pinned: false,
+            duplicate_id: false,
+            looks_like: None,
+        };
+        black_box(serde_json::to_vec(&entry).unwrap());
     }
 }

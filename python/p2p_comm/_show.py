@@ -1,14 +1,16 @@
-"""How values look in a notebook and in Markdown. Whatever a peer wrote is shown as text, and fetches nothing."""
+"""How values look in a notebook and in Markdown. Whatever a peer wrote is shown as text, and fetches nothing.
+
+The expressions are compiled, and `html` is loaded, when they are needed first: no agent waits for them.
+"""
 
 import re
 from datetime import datetime
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .models import AgentSelf, CallInfo, Message, Peer, Progress, Transcript
 
-_DECEPTIVE = re.compile(
+_DECEPTIVE = (
     "["
     "\x00-\x08\x0b-\x1f\x7f-\x9f"
     "\u00ad\u034f\u115f-\u1160\u17b4-\u17b5\u180b-\u180f\u200b-\u200d\u2060-\u2065\u3164\ufeff\uffa0"
@@ -20,13 +22,20 @@ _DECEPTIVE = re.compile(
 """Characters that control a terminal, reorder what stands around them, or hide in it: the list of the command line
 (src/proto/text.rs), but for tabs and line feeds."""
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&:@=])")
+_MARKDOWN = r"([\\`*_{}\[\]()<>#+\-.!|~&:@=])"
 """Every character that CommonMark, or a common extension of it, may take as markup."""
 
 
 def visible(text: str) -> str:
     """Replaces what controls, reorders or hides by its escape; line feeds and tabs stay."""
-    return _DECEPTIVE.sub(lambda found: found[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
+    return re.sub(_DECEPTIVE, lambda found: found[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
+
+
+def escape(text: str) -> str:
+    """A text as it stands in HTML, in an attribute as well."""
+    import html
+
+    return html.escape(text)
 
 
 def line(text: str) -> str:
@@ -161,7 +170,7 @@ def _markdown(text: str) -> str:
     text = text.expandtabs(4)
     words = text.lstrip(" ")
     # Four plain spaces would begin a code block, in which nothing can be escaped.
-    return "\u00a0" * (len(text) - len(words)) + _MARKDOWN.sub(r"\\\1", words)
+    return "\u00a0" * (len(text) - len(words)) + re.sub(_MARKDOWN, r"\\\1", words)
 
 
 def _table(title: str, rows: dict[str, str]) -> str:

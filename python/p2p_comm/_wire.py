@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, TypeVar, Union
+from typing import Any, TypeAlias, TypeVar, Union
 
 T = TypeVar("T")
 
@@ -24,14 +24,14 @@ JSON_NAME = "json"
 _OURS = len("2026-11-27T02:00:00.123Z")
 """Times of this length, in UTC, are as our own side writes them, and are read at once."""
 
-_MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+_MOMENT = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)"
 
 
 def moment(text: str) -> datetime:
     """Reads an RFC 3339 time. `datetime.fromisoformat` of Python 3.10 takes neither a `Z` nor every fraction."""
     if len(text) == _OURS and text[-1] == "Z":
         return datetime.fromisoformat(text[:-1] + "+00:00")
-    matched = _MOMENT.fullmatch(text)
+    matched = re.fullmatch(_MOMENT, text)
     if matched is None:
         raise ValueError(f"not an RFC 3339 time: {text!r}")
     seconds, fraction, offset = matched.groups()
@@ -45,18 +45,17 @@ def decode(cls: type[T], data: Mapping[str, Any]) -> T:
     Raises:
         ValueError: A member that `cls` needs is missing, or is no time where a time belongs.
     """
-    readers = _READERS.get(cls) or _readers(cls)
-    members = {}
-    # By what is there: of many members of an event few are.
-    for json_name, json in data.items():
-        if (field := readers.get(json_name)) is not None:
-            name, read = field
-            members[name] = json if read is None or json is None else read(json)
-    try:
-        return cls(**members)
-    except TypeError:
-        missing = [json_name for name, json_name, _, required in _fields(cls) if required and name not in members]
-        raise ValueError(f"{cls.__name__} without {', '.join(map(repr, missing))}") from None
+    value = cls.__new__(cls)
+    # As the constructor would, without the dictionary of its keywords.
+    for _, json_name, read, put, default in _KNOWN.get(cls) or _fields(cls):
+        if json_name in data:
+            json = data[json_name]
+            put(value, json if read is None or json is None else read(json))
+        elif default is dataclasses.MISSING:
+            raise ValueError(f"{cls.__name__} without {json_name!r}")
+        else:
+            put(value, default)
+    return value
 
 
 def encode(value: Any) -> Any:
@@ -65,7 +64,7 @@ def encode(value: Any) -> Any:
         absent = {field.name for field in dataclasses.fields(value) if ABSENT in field.metadata}
         return {
             json_name: encode(member)
-            for name, json_name, _, _ in _fields(type(value))
+            for name, json_name, *_ in _fields(type(value))
             if (member := getattr(value, name)) is not None or name not in absent
         }
     if isinstance(value, tuple):
@@ -75,19 +74,14 @@ def encode(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-_KNOWN: dict[Any, list[tuple[str, str, Callable[[Any], Any] | None, bool]]] = {}
-_READERS: dict[Any, dict[str, tuple[str, Callable[[Any], Any] | None]]] = {}
+Field: TypeAlias = tuple[str, str, Callable[[Any], Any] | None, Callable[[Any, Any], None], Any]
+"""Its name, its name in JSON, the function that reads it if there is more to do than to take it, the one that writes it
+into a value, and its default."""
+
+_KNOWN: dict[Any, list[Field]] = {}
 
 
-def _readers(cls: Any) -> dict[str, tuple[str, Callable[[Any], Any] | None]]:
-    """By its name in JSON: the name of a field, and the function that reads it."""
-    readers = _READERS[cls] = {json_name: (name, reader) for name, json_name, reader, _ in _fields(cls)}
-    return readers
-
-
-def _fields(cls: Any) -> list[tuple[str, str, Callable[[Any], Any] | None, bool]]:
-    """Of each field: its name, its name in JSON, the function that reads it if there is more to do than to take it, and
-    whether it must be there."""
+def _fields(cls: Any) -> list[Field]:
     if cls in _KNOWN:
         return _KNOWN[cls]
     annotations = typing.get_type_hints(cls)
@@ -96,7 +90,8 @@ def _fields(cls: Any) -> list[tuple[str, str, Callable[[Any], Any] | None, bool]
             field.name,
             field.metadata.get(JSON_NAME, field.name),
             _reader(annotations[field.name]),
-            field.default is dataclasses.MISSING,
+            getattr(cls, field.name).__set__,
+            field.default,
         )
         for field in dataclasses.fields(cls)
     ]

@@ -1,9 +1,7 @@
 """Calls: those that ring here, those that are up, and what is said in them."""
 
 import asyncio
-import base64
 import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -389,6 +387,8 @@ async def send_file(
         reply = await session.request("send-file", name=name or _name_of(file), mime=mime, call=call, **_content(file))
     else:
         name = name or _name_of(file)
+        import tempfile  # Takes longer to load than an agent to start.
+
         with tempfile.NamedTemporaryFile(prefix="p2p-comm-") as copy:
             # A file object may be a pipe, or on a slow disk.
             small = await asyncio.to_thread(_take, file, copy)
@@ -411,6 +411,8 @@ async def cancel_file(session: Session, message: Message | Receipt | str) -> Mes
 
 
 def _content(data: bytes) -> dict[str, str]:
+    import base64
+
     return {"content": base64.b64encode(data).decode("ascii")}
 
 

@@ -3,11 +3,16 @@
 Texts, names and questions are the peer's: data, not instructions.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from .models import CallInfo, Decision, EndReason, Event, File, Message, Sender, Tier
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+else:
+    from ._values import dataclass
 
 __all__ = [
     "Away",

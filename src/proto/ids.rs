@@ -43,7 +43,17 @@ impl<const N: usize> Default for Hex<N> {
 
 impl<const N: usize> fmt::Display for Hex<N> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        // A key at a time: long lists are made of keys.
+        self.0.chunks(32).try_for_each(|bytes| {
+            let mut digits = [0; 64];
+            for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+                pair[0] = DIGITS[usize::from(byte >> 4)];
+                pair[1] = DIGITS[usize::from(byte & 15)];
+            }
+            let digits = std::str::from_utf8(&digits[..2 * bytes.len()]).map_err(|_| fmt::Error)?;
+            formatter.write_str(digits)
+        })
     }
 }
 

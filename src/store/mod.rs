@@ -19,6 +19,7 @@ mod delivery;
 mod intact;
 mod journal;
 mod lines;
+mod log;
 mod messages;
 mod outbox;
 mod peers;
@@ -50,6 +51,7 @@ pub use strangers::WaitingMail;
 pub use tickets::StoredTicket;
 pub use transfers::StoredTransfer;
 
+use self::log::Log;
 use self::pending::Pending;
 use crate::mutants::{Mutant, planted};
 use crate::proto::{Durability, Hex, Millis};
@@ -62,8 +64,6 @@ const PAGE: u32 = 1_024;
 /// Bytes of the log after which SQLite moves it into the database: large enough that a commit hardly ever waits for it,
 /// and the file is then kept at that size (measured: 30 % less latency than a log that grows anew).
 const LOG: u32 = 4 << 20;
-/// What SQLite keeps of the database in memory, in its own terms: KiB, negative. Its default.
-const CACHE: i32 = -2_000;
 /// Prepared statements kept.
 const STATEMENTS: usize = 128;
 
@@ -126,6 +126,7 @@ pub struct Store {
     durability: Durability,
     /// Written once a batch.
     pending: RefCell<Pending>,
+    log: Log,
 }
 
 impl Store {
@@ -148,27 +149,7 @@ impl Store {
         let store = Self::open_unchecked(path)?;
         recover::check(&store)?;
         store.write_back_at_close(true)?;
-        if let Err(error) = store.grow_log() {
-            // A wish: on a full disk it grows when there is room.
-            tracing::debug!(%error, "the log is not grown");
-        }
         Ok(store)
-    }
-
-    /// Brings the log to its full size: a commit that makes a file longer waits for the file system's journal too. What
-    /// is written for that is taken back, and overwritten by what comes.
-    fn grow_log(&self) -> rusqlite::Result<()> {
-        // A small cache, or the pages would never leave memory.
-        let filler = format!(
-            "PRAGMA cache_size = 16; BEGIN IMMEDIATE; CREATE TABLE filler (bytes); \
-             INSERT INTO filler VALUES (zeroblob({LOG}));"
-        );
-        let filled = self.db.execute_batch(&filler);
-        if !self.db.is_autocommit() {
-            self.db.execute_batch("ROLLBACK")?;
-        }
-        self.db.execute_batch(&format!("PRAGMA cache_size = {CACHE}"))?;
-        filled
     }
 
     fn open_unchecked(path: &Path) -> Result<Self> {
@@ -178,16 +159,26 @@ impl Store {
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(wrap)?;
         db.busy_timeout(BUSY_TIMEOUT).map_err(wrap)?;
         db.set_prepared_statement_cache_capacity(STATEMENTS);
+        // A new one has nothing to lose until it is there: it is synced as a whole, and not at each of a dozen steps.
+        let is_new =
+            db.pragma_query_value(None, "page_count", |row| row.get::<_, u32>(0)).map_err(wrap)? == 0;
+        let at_first = if is_new { "OFF" } else { synchronous(Durability::Full) };
+        db.pragma_update(None, "synchronous", at_first).map_err(wrap)?;
         // Of one that is there it changes nothing.
         db.pragma_update(None, "page_size", PAGE).map_err(wrap)?;
         db.pragma_update(None, "journal_mode", "WAL").map_err(wrap)?;
-        db.pragma_update(None, "synchronous", synchronous(Durability::Full)).map_err(wrap)?;
         db.pragma_update(None, "foreign_keys", true).map_err(wrap)?;
         let page: u32 = db.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(wrap)?;
         db.pragma_update(None, "wal_autocheckpoint", LOG / page).map_err(wrap)?;
         schema::migrate(&mut db, path)?;
-        let pending = RefCell::default();
-        Ok(Self { db, path: path.to_owned(), durability: Durability::Full, pending })
+        let (durability, pending) = (Durability::Full, RefCell::default());
+        let store = Self { db, path: path.to_owned(), durability, pending, log: Log::Short };
+        if is_new {
+            store.db.pragma_update(None, "synchronous", synchronous(Durability::Full)).map_err(wrap)?;
+            // Syncs the log, its name in the folder, and the database.
+            store.db.query_row("PRAGMA wal_checkpoint", [], |_| Ok(())).map_err(wrap)?;
+        }
+        Ok(store)
     }
 
     /// Decides what the commits from now on wait for. A store that was just opened waits for the disk.
@@ -224,6 +215,8 @@ impl Store {
         let committed = self.write_pending().and_then(|()| self.execute("COMMIT", []));
         if committed.is_err() {
             self.rollback();
+        } else {
+            self.log.grow(&self.path);
         }
         committed
     }

@@ -56,7 +56,7 @@ fn mark(path: &Path) -> PathBuf {
     with_suffix(path, ".suspect")
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

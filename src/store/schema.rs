@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::{Error, Result, wrap};
 
-/// Migration `n` brings a database of version `n` to version `n + 1`, in one transaction.
+/// Migration `n` brings a database of version `n` to version `n + 1`.
 pub(super) const MIGRATIONS: &[&str] = &[
     r#"
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -299,23 +299,26 @@ ALTER TABLE messages ADD COLUMN traceparent TEXT;
 "#,
 ];
 
-/// Brings the database to this program's version, one transaction a step.
+/// What they make of an empty database. Made at once it takes 3 ms, and step by step 13: each `ALTER TABLE` reads the whole
+/// schema. A test compares the two.
+pub(super) const TODAY: &str = include_str!("today.sql");
+
+/// Brings the database to this program's version, in one transaction.
 pub(super) fn migrate(db: &mut Connection, path: &Path) -> Result<()> {
     let known = MIGRATIONS.len() as u32;
     let found: u32 =
         db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(|error| wrap(path, error))?;
-    if found > known {
-        return Err(Error::TooNew { path: path.to_owned(), found, known });
+    match MIGRATIONS.get(found as usize..) {
+        None => Err(Error::TooNew { path: path.to_owned(), found, known }),
+        Some([]) => Ok(()),
+        Some(_) if found == 0 => steps(db, known, &[TODAY]).map_err(|error| wrap(path, error)),
+        Some(missing) => steps(db, known, missing).map_err(|error| wrap(path, error)),
     }
-    for (version, sql) in MIGRATIONS.iter().enumerate().skip(found as usize) {
-        step(db, version as u32 + 1, sql).map_err(|error| wrap(path, error))?;
-    }
-    Ok(())
 }
 
-fn step(db: &mut Connection, version: u32, sql: &str) -> rusqlite::Result<()> {
+fn steps(db: &mut Connection, known: u32, missing: &[&str]) -> rusqlite::Result<()> {
     let transaction = db.transaction()?;
-    transaction.execute_batch(sql)?;
-    transaction.pragma_update(None, "user_version", version)?;
+    missing.iter().try_for_each(|sql| transaction.execute_batch(sql))?;
+    transaction.pragma_update(None, "user_version", known)?;
     transaction.commit()
 }

@@ -15,7 +15,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2p_comm import CallInfo, Decision, Ended, Escalation, Event, Failed, Message, Peer, ReceivedFile, Transcript
+from p2p_comm import (
+    CallInfo,
+    Decision,
+    Ended,
+    Escalation,
+    Event,
+    Failed,
+    File,
+    Message,
+    Peer,
+    ReceivedFile,
+    Skill,
+    Transcript,
+)
 from p2p_comm import errors as errors_module
 from p2p_comm import events as events_module
 from p2p_comm import models as models_module
@@ -29,7 +42,9 @@ HOSTILE = (
     '<img src=x onerror="fetch(1)">\n> # ![a](http://evil.example/x.png)\n\u202eevil\x1b[2J\n    code\n</bdi><script>'
 )
 
-FILE = {
+NOW = datetime.now(timezone.utc)
+
+FILE: dict[str, Any] = {
     "name": "report.json",
     "size": 14,
     "mime": "application/json",
@@ -56,6 +71,22 @@ def test_values_can_be_pickled_copied_hashed_and_not_changed(value: Any) -> None
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(value, dataclasses.fields(value)[0].name, None)
     assert repr(value).startswith(type(value).__name__ + "(")
+
+
+def test_values_are_dataclasses_to_whoever_asks() -> None:
+    peer = decode(Peer, PEER)
+    assert dataclasses.replace(peer, name="Robert").name == "Robert"
+    assert dataclasses.asdict(peer)["npub"] == peer.npub
+    assert Peer(**{field.name: getattr(peer, field.name) for field in dataclasses.fields(peer)}) == peer
+    assert peer != dataclasses.replace(peer, pinned=True)
+    assert File(**FILE) != ReceivedFile(**FILE, message="", call=None, sender="me", peer="", tier="known", at=NOW)
+
+
+def test_a_value_is_made_from_its_members_and_no_others() -> None:
+    with pytest.raises(TypeError, match="Peer needs 'npub'"):
+        Peer(id="bob", name="Bob", pubkey="")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="Skill has no 'mood'"):
+        Skill(id="talk", mood="good")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(

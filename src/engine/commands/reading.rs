@@ -1,5 +1,6 @@
 //! Looking, waiting, and taking what was waited for.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::super::core::{Answer, Attempt, Core, Fault, Topic};
@@ -71,6 +72,10 @@ impl Core {
         if let Some(until) = self.look(attempt) {
             return Ok(Answer::Wait { until, topic: Topic::Relays });
         }
+        let mut claims: HashMap<&str, usize> = HashMap::new();
+        for entry in self.directory.online(attempt.now) {
+            *claims.entry(&entry.content.agent_id).or_default() += 1;
+        }
         let agents = self
             .directory
             .online(attempt.now)
@@ -79,15 +84,22 @@ impl Core {
                 capability.is_none_or(|wanted| entry.content.capabilities.iter().any(|has| has == wanted))
             })
             .take(limit.unwrap_or(usize::MAX))
-            .map(|entry| self.agent_entry(entry, attempt.now))
+            .map(|entry| {
+                let claimed_twice = claims.get(entry.content.agent_id.as_str()).is_some_and(|keys| *keys > 1);
+                self.agent_entry(entry, claimed_twice, attempt.now)
+            })
             .collect::<Result<_, _>>()?;
         Ok(AgentList { agents }.into())
     }
 
-    fn agent_entry(&self, entry: &Entry, now: Millis) -> Result<AgentEntry, store::Error> {
+    fn agent_entry(
+        &self,
+        entry: &Entry,
+        claimed_twice: bool,
+        now: Millis,
+    ) -> Result<AgentEntry, store::Error> {
         let contact = self.book.get(&entry.key);
         let id = &entry.content.agent_id;
-        let claimed_twice = self.directory.claimants(id, now).nth(1).is_some();
         let claimed_from_us = *id == self.me.agent_id;
         let claimed_from_pin = self.book.pinned(id).is_some_and(|pinned| pinned.key != entry.key);
         // What a call would be held in: who has shown v2 once is held to it.

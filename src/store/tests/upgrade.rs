@@ -9,7 +9,7 @@ use rusqlite::Batch;
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::types::Value;
 
-use super::super::schema::MIGRATIONS;
+use super::super::schema::{MIGRATIONS, TODAY};
 use super::*;
 use crate::proto::{EndReason, TicketState};
 
@@ -107,6 +107,22 @@ fn a_database_of_each_kept_schema_opens_with_every_row_that_it_had() {
         let shown = std::iter::successors(events(0), |entry| events(entry.cursor)).count();
         assert_eq!(shown, before["events"].len());
     }
+}
+
+#[test]
+fn a_new_database_is_what_the_migrations_make_of_an_empty_one() {
+    let made = |sql: &[&str]| {
+        let db = Connection::open_in_memory().unwrap();
+        sql.iter().for_each(|sql| db.execute_batch(sql).unwrap());
+        let mut statements = db.prepare("SELECT name, sql FROM sqlite_schema ORDER BY rowid").unwrap();
+        let rows = statements.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.map(|row| row.unwrap()).collect::<Vec<(String, Option<String>)>>()
+    };
+    let by_steps = made(MIGRATIONS);
+    let text: Vec<_> = by_steps.iter().filter(|(name, _)| !name.starts_with("sqlite_")).collect();
+    let text: String =
+        text.iter().filter_map(|(_, sql)| sql.as_ref()).map(|sql| format!("{sql};\n")).collect();
+    assert_eq!(made(&[TODAY]), by_steps, "src/store/today.sql has to say:\n{text}");
 }
 
 #[test]
