@@ -241,8 +241,9 @@ async fn who_calls_an_old_key_after_several_rotations_reaches_the_new_one_though
     bob.restart().await;
     // Nothing announces the new key now: the relays are asked.
     assert_eq!(mailed(&bob, &old, "found you").await, new);
-    let told = KeyChanged { agent_id: "ally".into(), pinned: old, claimed_by: new, followed: true };
-    assert_eq!(key_changed(&bob).await, told);
+    // What the agent is called there depends on whether bob had seen it announced before he was stopped.
+    let told = key_changed(&bob).await;
+    assert_eq!((told.pinned, told.claimed_by, told.followed), (old, new, true));
     assert_eq!(contact(&bob, &new).await.map(|(name, ..)| name).as_deref(), Some("ally"));
     let ring = bob.call("ally").await;
     assert_eq!(ring.peer.pubkey, new);
