@@ -159,6 +159,7 @@ impl Saying {
                 traceparent: None,
             },
             Piece::File { name, content, mime } => Command::SendFile {
+                to: None,
                 name: Some(name),
                 content: Some(content),
                 path: None,

@@ -95,6 +95,9 @@ pub enum Command {
         /// The call; the only connected one if absent.
         #[serde(default)]
         call: Option<CallId>,
+        /// An agent instead of a call: without one, the file goes to its mailbox.
+        #[serde(default)]
+        to: Option<String>,
     },
     /// Cancels a file that is under way, one of ours or one of the peer's; both sides are told. Reply:
     /// [`super::types::Message`].

@@ -25,7 +25,7 @@ pub use reply::{
 pub use time::Time;
 pub use types::{
     AgentEntry, Call, Channel, Contact, File, Message, Peer, RelayAuth, RelayStatus, SessionLink, Ticket,
-    Transcript,
+    Transcript, Via,
 };
 
 pub use crate::proto::{

@@ -105,9 +105,20 @@ pub struct Message {
     /// the peer's word.
     #[serde(default)]
     pub answers: Option<MessageId>,
+    /// A file of ours that goes to the peer's mailbox, and not in its call; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<Via>,
     /// The trace (W3C Trace Context) that it is part of; absent unless there is one. From a peer: its word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<TraceParent>,
+}
+
+/// Which way a file goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// To the peer's mailbox: a relay taking its letter is all that can be known, until the peer is in the call again.
+    Mailbox,
 }
 
 /// What the journal kept of a file under way before messages told the tier.

@@ -24,8 +24,11 @@ const STEP_S: f64 = 1.0;
 Example: p2p-comm sendfile report.json \"eyJkYXRhIjogdHJ1ZX0=\" application/json
          p2p-comm sendfile --path ./report.json
          p2p-comm sendfile --path ./model.bin --wait=delivered
+         p2p-comm sendfile --path ./report.json --to bob
          p2p-comm sendfile --cancel MESSAGE
 
+To an agent with whom no call is up (--to), or whose call is away, a file goes to its mailbox: up to 20,000 bytes, or 16
+MiB by a server of the setting `blossom`. `via` says so, and --wait=relayed is what can be waited for.
 It returns when a copy is on the disk (`queued`). With --wait it shows how far the file has come: a bar on a terminal, one
 JSON line a second on stderr with --json. --cancel stops a file under way, whoever sends it.
 The system limits an argument to 128 KiB: larger files go by --path.")]
@@ -41,8 +44,11 @@ pub(super) struct SendFile {
     #[arg(long, value_name = "FILE", conflicts_with = "name")]
     path: Option<PathBuf>,
     /// Which call, if several are up
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", conflicts_with = "to")]
     call: Option<String>,
+    /// An agent instead of a call
+    #[arg(long, value_name = "AGENT")]
+    to: Option<String>,
     /// Wait until it is relayed, delivered or read
     #[arg(long, value_name = "STATE", value_parser = state)]
     wait: Option<MessageState>,
@@ -50,7 +56,7 @@ pub(super) struct SendFile {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, requires = "wait")]
     timeout: Option<f64>,
     /// Cancel this file instead
-    #[arg(long, value_name = "MESSAGE", conflicts_with_all = ["name", "path", "call", "wait"])]
+    #[arg(long, value_name = "MESSAGE", conflicts_with_all = ["name", "path", "call", "to", "wait"])]
     cancel: Option<MessageId>,
 }
 
@@ -72,8 +78,12 @@ impl SendFile {
             Some(_) => ask::<Messages>(&client, from_now).await?.cursor,
             None => 0,
         };
-        let command =
-            Command::SendFile { name: self.name, content: self.base64, path, mime: self.mime, call };
+        if self.to.is_some() && !matches!(self.wait, None | Some(MessageState::Relayed)) {
+            let hint = "use --wait=relayed; nothing was sent";
+            return Err(usage("outside of a call nobody acknowledges a file", hint).into());
+        }
+        let (name, content, mime) = (self.name, self.base64, self.mime);
+        let command = Command::SendFile { name, content, path, mime, call, to: self.to };
         let message: Message = ask(&client, command).await?;
         let Some(state) = self.wait else {
             session.printer.data(&message, || show::message(&message))?;

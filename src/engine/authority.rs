@@ -57,7 +57,9 @@ fn needs(command: &Command) -> (Action, State) {
         Command::Call { .. } => (Action::Ring, State::None),
         Command::Answer { accept: true, .. } => (Action::Accept, State::Ringing),
         Command::Answer { accept: false, .. } => (Action::Reject, State::Ringing),
-        Command::Send { to: Some(_), .. } => (Action::Mail, State::None),
+        Command::Send { to: Some(_), .. } | Command::SendFile { to: Some(_), .. } => {
+            (Action::Mail, State::None)
+        }
         Command::Send { to: None, .. } | Command::SendFile { .. } | Command::CancelFile { .. } => {
             (Action::Say, State::Connected)
         }

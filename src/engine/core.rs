@@ -365,6 +365,7 @@ impl Core {
             self.board.poll_timeout().map(|(at, _)| in_wall(at)),
             // What could not be committed is not tried again and again: a full disk does not empty itself at once.
             self.owner_wake(wall).map(in_wall).filter(|_| self.retry_at.is_none()),
+            self.parcels_wake().map(in_wall).filter(|_| self.retry_at.is_none()),
             self.board.door().poll_timeout().map(in_wall),
             self.waiters.iter().map(|waiter| waiter.until).min(),
             wraps.filter(|_| self.retry_at.is_none()),
@@ -453,6 +454,7 @@ impl Core {
         self.give_up_offers(now)?;
         self.tidy_staging();
         self.fail_stalled_arrivals(now)?;
+        self.tick_parcels(now)?;
         self.trim_queue(now)?;
         self.tick_door(now)?;
         self.expire_tickets(now)?;

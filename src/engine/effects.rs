@@ -14,7 +14,7 @@ use super::works::Keeping;
 use crate::api::{Error, Reply};
 use crate::owner;
 use crate::proto::{CallId, EventId, PublicKey};
-use crate::store;
+use crate::store::{self, StoredParcel};
 use crate::transport::v2::Rumor;
 use crate::transport::{Class, Published, RelayId, Signed};
 
@@ -41,6 +41,8 @@ pub(super) enum Effect {
     Answer(CallId, PublicKey, Rumor, Vec<String>),
     /// Check a file of a peer that is whole, and give it its name; elsewhere.
     Keep(Keeping),
+    /// Bring a file of ours to a server of blobs, or fetch one of a peer.
+    Carry(Box<StoredParcel>),
     /// Remove a file that nobody needs any more.
     Remove(PathBuf),
     Cursor(RelayId, Class, u64),
@@ -71,6 +73,7 @@ impl Core {
                 Effect::Forget(key) => self.sessions.forget(&key),
                 Effect::Answer(call, to, rumor, relays) => self.send_answer(&call, &to, &rumor, &relays),
                 Effect::Keep(keeping) => self.works.keep(keeping),
+                Effect::Carry(it) => self.carry_parcel(*it),
                 Effect::Remove(path) => {
                     if let Err(error) = files::remove(&path) {
                         tracing::warn!(path = %path.display(), %error, "a file is not removed");

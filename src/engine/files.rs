@@ -100,7 +100,8 @@ pub(super) fn keep(home: &Home, keeping: &Keeping, over: &Over) -> Result<File, 
         return Err(NotKept::Altered);
     }
     file.sync_all()?;
-    let folder = Folder::of_call(home, Some(&transfer.call))?;
+    let call = Some(&transfer.call).filter(|call| **call != CallId::default());
+    let folder = Folder::of_call(home, call)?;
     let named = match transfer.mime == folders::MIME {
         true => keep_folder(&folder, &transfer.name, &mut file, &path, over)?,
         false => give_name(&folder, &transfer.name, &path, transfer.size, &Hex(hash))?,

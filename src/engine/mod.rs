@@ -38,6 +38,7 @@ pub mod keys;
 mod metrics;
 mod outlook;
 mod outputs;
+mod parcels;
 mod presence;
 mod rotation;
 mod seen;

@@ -118,6 +118,11 @@ impl Core {
         let mut state = MessageState::Received;
         let (text, file) = match entry.content {
             Content::Text(text) | Content::Escalation(text) | Content::OwnerSaid(text) => (text, None),
+            Content::Parcel(parcel) => {
+                self.take_parcel(call, peer, (entry.id, entry.seq, entry.at), *parcel, now)?;
+                return Ok(false);
+            }
+            Content::Kept { name, file } => (name, Some(file)),
             Content::File { name, mime, bytes } => {
                 match files::receive(&self.home, call, &name, &mime, &bytes) {
                     Ok(file) => (file.name.clone(), serde_json::to_string(&file).ok()),
@@ -272,6 +277,7 @@ impl Core {
         }
         self.book = super::book::Book::load(&self.store)?;
         self.restore_door()?;
+        self.lines.parcels.look_again();
         self.restore_talks()?;
         self.restore_owner()
     }
@@ -314,6 +320,7 @@ impl Core {
         self.directory.expire(now);
         self.tidy_lines();
         self.sweep_files()?;
+        self.forget_parcel_secrets()?;
         let too_old = now - UNDELIVERED_KEPT;
         for out in self.store.outbox()?.into_iter().filter(|out| out.at < too_old) {
             self.store.dequeue(&out.event)?;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -18,8 +19,10 @@ use super::works::Over;
 use super::{core, disk, files, folders};
 use crate::api::Error;
 use crate::home::Home;
-use crate::proto::{CallId, Hex, MessageId};
+use crate::proto::v2::parcel::OVERHEAD;
+use crate::proto::{CallId, Hex, MessageId, PublicKey};
 use crate::store;
+use crate::transport::blossom::Blossom;
 use crate::transport::{Identity, LeakSearch};
 
 /// Bytes that are copied, hashed and looked through at a time.
@@ -48,7 +51,27 @@ pub(super) struct Job {
     to: PathBuf,
     /// The keys that must not be in it.
     keys: Vec<Identity>,
+    /// Whom to ask whether it would take the file.
+    probe: Option<Probe>,
     over: Over,
+}
+
+/// The servers of blobs that are asked, once the file's size is known.
+pub(super) struct Probe {
+    pub(super) blossom: Arc<Blossom>,
+    pub(super) servers: Vec<String>,
+    /// The time, seconds.
+    pub(super) now: u64,
+    /// The largest file that goes into a letter by itself, and the largest that goes at all.
+    pub(super) sizes: (u64, u64),
+}
+
+/// Where a file is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Target {
+    /// All zeros outside of any.
+    pub(super) call: CallId,
+    pub(super) peer: PublicKey,
 }
 
 /// A copy that is on the disk for certain.
@@ -60,6 +83,8 @@ pub(super) struct Copied {
     pub(super) sha256: Hex<32>,
     /// It is a folder, packed.
     pub(super) folder: bool,
+    /// Whether a server of blobs would take it, or why none does; none if nobody was asked.
+    pub(super) taken: Option<Result<(), String>>,
 }
 
 /// The copies of requests that are not answered yet.
@@ -69,7 +94,7 @@ pub(super) struct Staging(BTreeMap<u64, Stage>);
 /// One of them. Dropped, its work ends.
 pub(super) struct Stage {
     /// Where it is to be sent: settled when it was asked for.
-    pub(super) call: CallId,
+    pub(super) target: Target,
     pub(super) message: MessageId,
     /// Where the copy is.
     path: PathBuf,
@@ -87,7 +112,7 @@ impl Drop for Stage {
 impl Staging {
     /// How many copies a call waits for.
     pub(super) fn count(&self, call: &CallId) -> usize {
-        self.0.values().filter(|stage| stage.call == *call).count()
+        self.0.values().filter(|stage| stage.target.call == *call).count()
     }
 
     /// Whether any copy is being made.
@@ -100,32 +125,33 @@ impl Staging {
         self.0.values().any(|stage| stage.path == path)
     }
 
-    /// The call for which this request has a copy made.
-    pub(super) fn call(&self, request: u64) -> Option<CallId> {
-        self.0.get(&request).map(|stage| stage.call)
+    /// Where the copy goes that this request has made.
+    pub(super) fn target(&self, request: u64) -> Option<Target> {
+        self.0.get(&request).map(|stage| stage.target)
     }
 }
 
 impl Core {
-    /// Begins the copy of a file that is sent in a call.
+    /// Begins the copy of a file that is sent.
     pub(super) fn begin_staging(
         &mut self,
         request: u64,
-        call: CallId,
+        target: Target,
         message: MessageId,
         origin: Origin<'_>,
+        probe: Option<Probe>,
     ) {
         let over = Over::default();
-        let path = files::spool(&self.home, &call, &message);
+        let path = files::spool(&self.home, &target.call, &message);
         let source = match origin {
             Origin::Content(content) => Source::Content(content.to_owned()),
             Origin::Path(path) => Source::Path(path.to_owned()),
         };
         let earlier = self.earlier.as_ref().map(|earlier| earlier.identity().clone());
         let keys = [self.identity.clone()].into_iter().chain(earlier).collect();
-        let job = Job { home: self.home.clone(), source, to: path.clone(), keys, over: over.clone() };
+        let job = Job { home: self.home.clone(), source, to: path.clone(), keys, probe, over: over.clone() };
         self.works.stage(request, job);
-        self.works.staging.0.insert(request, Stage { call, message, path, copied: None, over });
+        self.works.staging.0.insert(request, Stage { target, message, path, copied: None, over });
     }
 
     /// The copy of a request, taken over by whoever sends it; none while it is being made. A copy that could not be made
@@ -179,7 +205,14 @@ impl Job {
     /// # Errors
     /// `file-not-found`, `not-sendable`, `invalid-base64`, `disk-full`, `io-error`.
     pub(super) fn run(self) -> Result<Copied, Error> {
-        let copied = self.copy();
+        let mut copied = self.copy();
+        if let (Ok(copied), Some(probe)) = (&mut copied, &self.probe)
+            && copied.size > probe.sizes.0
+            && copied.size <= probe.sizes.1
+            && !self.over.is_told()
+        {
+            copied.taken = Some(probe.blossom.probe(&probe.servers, copied.size + OVERHEAD, probe.now));
+        }
         if copied.is_err() || self.over.is_told() {
             // It may never have been there; what stays is swept away at the next start.
             _ = files::remove(&self.to);
@@ -255,7 +288,8 @@ impl Job {
         let broken = |error| core::told(&store::Error::of_disk(&self.to, error));
         to.sync_all().map_err(broken)?;
         files::sync_folder(&self.to).map_err(broken)?;
-        Ok(Copied { path, size: reading.size, sha256: Hex(reading.hash.finalize().into()), folder: false })
+        let sha256 = Hex(reading.hash.finalize().into());
+        Ok(Copied { path, size: reading.size, sha256, folder: false, taken: None })
     }
 
     fn check_over(&self) -> Result<(), Error> {

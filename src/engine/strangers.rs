@@ -10,8 +10,10 @@
 use super::core::Core;
 use super::files;
 use super::outputs::event;
+use super::v2::parcel_file;
 use crate::api::{self, KeyChanged, Time};
 use crate::proto::call::{Admission, Content, Digest, Entry, QUEUE_LIMIT, Queue, WINDOW, makes_room};
+use crate::proto::v2::parcel::Parcel;
 use crate::proto::{EventKind, MessageKind, MessageState, Millis, PublicKey, Sender, Tier, safe_file_name};
 use crate::store::{self, NewEvent, WaitingMail};
 
@@ -123,6 +125,11 @@ impl Core {
         let (text, file) = match entry.content {
             Content::Text(text) | Content::Escalation(text) | Content::OwnerSaid(text) => (text, None),
             Content::File { name, mime, bytes } => (bytes, Some((name, mime))),
+            Content::Parcel(parcel) => {
+                let labels = (parcel.name.clone(), parcel.mime.clone());
+                (serde_json::to_string(&parcel).unwrap_or_default(), Some(labels))
+            }
+            Content::Kept { name, .. } => (name, None),
         };
         let mail = WaitingMail { message: entry.id, peer: *from, text, file, at: entry.at, seq: entry.seq };
         if !self.store.hold_mail(&mail)? {
@@ -148,7 +155,10 @@ impl Core {
     pub(super) fn let_mail_in(&mut self, from: &PublicKey, now: Millis) -> Result<(), store::Error> {
         for WaitingMail { message, text, file, at, seq, .. } in self.store.take_mail_of(from)? {
             let content = match file {
-                Some((name, mime)) => Content::File { name, mime, bytes: text },
+                Some((name, mime)) => match elsewhere(&text) {
+                    Some(parcel) => Content::Parcel(Box::new(parcel)),
+                    None => Content::File { name, mime, bytes: text },
+                },
                 None => Content::Text(text),
             };
             self.keep(None, from, Entry { id: message, seq, at, content }, true, now)?;
@@ -160,7 +170,11 @@ impl Core {
     pub(super) fn waiting_mail_views(&self) -> Result<Vec<api::Message>, store::Error> {
         let view = |mail: WaitingMail| {
             let WaitingMail { message, peer, text, file, at, .. } = mail;
+            let parcel = elsewhere(&text).filter(|_| file.is_some());
             let file = file.map(|(name, mime)| {
+                if let Some(parcel) = &parcel {
+                    return parcel_file(parcel);
+                }
                 let bytes = files::decode(&text).unwrap_or_default();
                 let (size, sha256) = (bytes.len() as u64, files::sha256(&bytes).to_string());
                 api::File { name: safe_file_name(&name), size, mime, sha256, path: None }
@@ -178,6 +192,7 @@ impl Core {
                 state: MessageState::Received,
                 reason: None,
                 answers: None,
+                via: None,
                 traceparent: None,
             }
         };
@@ -207,6 +222,11 @@ impl Core {
         }
         Ok(true)
     }
+}
+
+/// A file that waits and is elsewhere: base64 has no brace.
+fn elsewhere(text: &str) -> Option<Parcel> {
+    text.starts_with('{').then(|| serde_json::from_str(text).ok())?
 }
 
 #[cfg(test)]

@@ -156,6 +156,7 @@ async fn two_agents_find_call_and_answer_each_other() {
         path: None,
         mime: None,
         call: None,
+        to: None,
     };
     alice.ask::<api::Message>(file).await;
     let received = bob.event(&[EventKind::FileReceived]).await.message.unwrap().file.unwrap();
@@ -291,6 +292,7 @@ async fn commands_that_cannot_be_carried_out_say_why() {
         path: None,
         mime: None,
         call: None,
+        to: None,
     };
     assert_eq!(alice.refused(file("no base64!")).await, ErrorKind::InvalidBase64);
     let key = std::fs::read_to_string(alice.folder.path().join("p2p-identity.json")).unwrap();

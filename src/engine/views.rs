@@ -5,9 +5,10 @@ use crate::api::{self, Event, KeyChanged, RelayNote, Time};
 use crate::proto::call;
 use crate::proto::v2::body::answer_to;
 use crate::proto::{
-    Direction, EventKind, MessageKind, MessageState, Millis, PublicKey, TicketState, fingerprint,
+    CallId, Direction, EventKind, MessageKind, MessageState, Millis, Protocol, PublicKey, Sender,
+    TicketState, fingerprint,
 };
-use crate::store::{self, JournalEntry, StoredCall, StoredContact, StoredMessage, StoredTicket};
+use crate::store::{self, JournalEntry, NewMessage, StoredCall, StoredContact, StoredMessage, StoredTicket};
 use crate::transport::npub;
 
 /// Without a limit, as far as SQLite counts.
@@ -152,9 +153,8 @@ impl Core {
 
     pub(super) fn message_view(&self, stored: &StoredMessage) -> api::Message {
         let message = &stored.message;
-        let waits = message.kind == MessageKind::File
-            && message.state == MessageState::Queued
-            && message.call.is_some_and(|call| self.is_away(&call));
+        let via = self.way_of(message);
+        let waits = message.kind == MessageKind::File && message.state == MessageState::Queued;
         api::Message {
             message: message.message,
             call: message.call,
@@ -166,10 +166,51 @@ impl Core {
             file: message.file.as_deref().and_then(|file| serde_json::from_str(file).ok()),
             at: Time(message.at),
             state: message.state,
-            reason: stored.reason.clone().or_else(|| waits.then(|| WAITS.to_owned())),
+            reason: stored
+                .reason
+                .clone()
+                .or_else(|| waits.then(|| self.why_it_waits(message, via)).flatten()),
             answers: (message.kind == MessageKind::System).then(|| answer_to(&message.message)),
+            via,
             traceparent: stored.traceparent.clone(),
         }
+    }
+
+    /// Whether a file of ours goes to the mailbox. What cannot be read back says nothing.
+    fn way_of(&self, message: &NewMessage) -> Option<api::Via> {
+        if message.kind != MessageKind::File || message.sender != Sender::Me {
+            return None;
+        }
+        let is_v2 = |call: &CallId| {
+            let known = self.board.call(call).map(|call| call.protocol);
+            known.or_else(|| Some(self.store.call(call).ok()??.call.protocol)) == Some(Protocol::V2)
+        };
+        let mailed = match &message.call {
+            None => true,
+            Some(_) if self.store.my_parcel(&message.message).is_ok_and(|it| it.is_some()) => true,
+            // In a call of v2 no relay takes a file as a whole: it was its letter.
+            Some(call) => match message.state {
+                MessageState::Relayed => is_v2(call),
+                MessageState::Queued => {
+                    self.store.is_posted(&message.message).unwrap_or_default() && is_v2(call)
+                }
+                _ => false,
+            },
+        };
+        mailed.then_some(api::Via::Mailbox)
+    }
+
+    /// Why a file of ours has not left.
+    fn why_it_waits(&self, message: &NewMessage, via: Option<api::Via>) -> Option<String> {
+        if via.is_some() {
+            let problem = self.store.my_parcel(&message.message).ok()??.problem?;
+            return Some(format!("no server has taken it yet, and it is tried again: {problem}"));
+        }
+        let away = message.call.is_some_and(|call| self.is_away(&call));
+        away.then(|| match self.works.blossom.complaint(&self.settings.blossom) {
+            None => WAITS.to_owned(),
+            Some(why) => format!("{WAITS}; no server keeps it until then: {why}"),
+        })
     }
 
     pub(super) fn message_views(&self, stored: &[StoredMessage]) -> Vec<api::Message> {

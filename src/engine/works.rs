@@ -4,6 +4,7 @@
 //! ```text
 //!   send-file ──► copied, hashed, looked through ──► Worked::Staged ──► the command is asked again
 //!   last chunk ─► Effect::Keep ──► hash compared, named ─────► Worked::Kept ────► shown, the peer is told
+//!   parcel ─────► Effect::Carry ─► uploaded, or fetched ─────► Worked::Carried ─► its letter leaves, or it is shown
 //! ```
 //!
 //! A result that nobody waits for any more is cleared away. A crash loses the work and nothing else: a copy without a
@@ -15,17 +16,22 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use super::core::Core;
 use super::files::{self, NotKept};
+use super::parcels::{self, Carried, Means};
 use super::staging::{Copied, Job, Staging};
 use crate::api::{Error, File};
 use crate::home::Home;
 use crate::proto::Millis;
-use crate::store::{self, StoredTransfer};
+use crate::store::{self, StoredParcel, StoredTransfer};
+use crate::transport::blossom::{Blossom, Trouble};
 
 /// Works done at a time: more would only share the disk.
 const AT_ONCE: usize = 2;
+/// Files that go up, and files that come down, by a server of blobs at a time: each is in memory.
+const PARCELS_AT_ONCE: usize = 2;
 /// Results that wait for the engine.
 const RESULTS: usize = 16;
 /// Pause before a file is tried again for which the system lacked something: a descriptor, a block.
@@ -48,6 +54,8 @@ pub(super) enum Worked {
     Staged(u64, Result<Copied, Error>),
     /// The file of a peer.
     Kept(Keeping, Result<File, NotKept>),
+    /// The file that goes by a server of blobs.
+    Carried(Box<StoredParcel>, Result<Carried, Trouble>),
 }
 
 /// Tells a work that nobody wants its result any more.
@@ -68,6 +76,10 @@ impl Over {
 pub(super) struct Works {
     home: Home,
     turn: Arc<Semaphore>,
+    /// To go up, and to come down.
+    parcel_turns: [Arc<Semaphore>; 2],
+    /// What servers of blobs have said.
+    pub(super) blossom: Arc<Blossom>,
     results: mpsc::Sender<Worked>,
     over: Over,
     /// Copies that are being made, or whose requests have not been asked again.
@@ -79,8 +91,9 @@ impl Works {
     pub(super) fn new(home: &Home) -> (Self, mpsc::Receiver<Worked>) {
         let (results, inputs) = mpsc::channel(RESULTS);
         let turn = Arc::new(Semaphore::new(AT_ONCE));
-        let (over, staging) = (Over::default(), Staging::default());
-        (Self { home: home.clone(), turn, results, over, staging }, inputs)
+        let parcel_turns = [(); 2].map(|()| Arc::new(Semaphore::new(PARCELS_AT_ONCE)));
+        let (over, staging, blossom) = (Over::default(), Staging::default(), Arc::default());
+        (Self { home: home.clone(), turn, parcel_turns, blossom, results, over, staging }, inputs)
     }
 
     /// Makes the copy of a file of ours, when it is its turn.
@@ -93,6 +106,27 @@ impl Works {
             let copied = copied.unwrap_or_else(|error| Err(Error::internal(error)));
             // An error means that the engine is gone.
             _ = results.send(Worked::Staged(request, copied)).await;
+        });
+    }
+
+    /// Brings a file of ours to a server of blobs, or fetches one of a peer, when it is its turn.
+    pub(super) fn carry(&self, it: StoredParcel, mut means: Means) {
+        let turn = self.parcel_turns[usize::from(it.outgoing)].clone();
+        let (results, home, blossom, over) =
+            (self.results.clone(), self.home.clone(), self.blossom.clone(), self.over.clone());
+        let asked_at = Instant::now();
+        tokio::spawn(async move {
+            // It is never closed.
+            let _turn = turn.acquire_owned().await;
+            means.now += asked_at.elapsed().as_secs();
+            let job = it.clone();
+            let carried = spawn_blocking(move || match job.outgoing {
+                true => parcels::bring(&home, &job, &blossom, &means),
+                false => parcels::fetch(&home, &job, &means, &over),
+            });
+            let carried = carried.await.unwrap_or_else(|error| Err(Trouble::Passing(error.to_string())));
+            // An error means that the engine is gone.
+            _ = results.send(Worked::Carried(Box::new(it), carried)).await;
         });
     }
 
@@ -136,6 +170,7 @@ impl Core {
                 Ok(())
             }
             Worked::Kept(keeping, kept) => self.handle_kept(&keeping.transfer, kept, now),
+            Worked::Carried(it, carried) => self.handle_carried(&it, carried, now),
         }
     }
 }

@@ -202,7 +202,7 @@ pub(super) fn read(name: &str, arguments: JsonObject) -> Option<Result<Asked, Er
         "p2p_send_file" => fields(name, arguments).and_then(|SendFile { path, call }| {
             let path = Some(absolute(Path::new(&path))?);
             let call = call_id(given(call).as_deref())?;
-            Ok(Command::SendFile { name: None, content: None, path, mime: None, call })
+            Ok(Command::SendFile { name: None, content: None, path, mime: None, call, to: None })
         }),
         "p2p_escalate" => fields(name, arguments).map(|Escalate { question, options }| Command::Escalate {
             question,

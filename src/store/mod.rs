@@ -9,7 +9,7 @@
 //!
 //! Rooms: `calls`, `pending` (what is written once a batch), `messages` (what was said, and what is held back), `outbox` (what no relay took yet, ids seen,
 //! cursors), `journal` (events and who has taken them), `contacts`, `tickets`, `asks` (how questions get to the owner); of v2 `lines` (what its calls have
-//! beside the rest, signals seen), `delivery` (streams and entries), `transfers` (files under way), `peers`; `strangers` (what they used of their allowance, what of theirs waits). A merged
+//! beside the rest, signals seen), `delivery` (streams and entries), `transfers` (files under way), `parcels` (files by a server of blobs), `peers`; `strangers` (what they used of their allowance, what of theirs waits). A merged
 //! migration is never edited.
 
 mod asks;
@@ -22,6 +22,7 @@ mod lines;
 mod log;
 mod messages;
 mod outbox;
+mod parcels;
 mod peers;
 mod pending;
 mod recover;
@@ -46,6 +47,7 @@ pub use contacts::StoredContact;
 pub use journal::{Filter, JournalEntry, NewEvent, WATCHERS};
 pub use messages::{NewMessage, StoredMessage};
 pub use outbox::Outgoing;
+pub use parcels::StoredParcel;
 pub use peers::StoredPeer;
 pub use strangers::WaitingMail;
 pub use tickets::StoredTicket;

@@ -14,7 +14,7 @@ pub struct WaitingMail {
     pub message: MessageId,
     /// Who wrote it.
     pub peer: PublicKey,
-    /// The words; of a file its bytes, in base64.
+    /// The words; of a file its bytes, in base64, or of one that is elsewhere what its message says of it, as JSON.
     pub text: String,
     /// Name and MIME type of a file.
     pub file: Option<(String, String)>,

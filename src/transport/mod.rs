@@ -20,6 +20,7 @@
 //! Payloads are texts here: what is in them is the engine's. There is no state here that a crash could lose: what
 //! was not journalled is fetched again, what got no OK is published again.
 
+pub mod blossom;
 mod class;
 mod clock;
 mod frame;

@@ -35,15 +35,16 @@ const ROOMS: [(&str, &[&str]); 17] = [
 ];
 
 /// An external crate, and the only rooms that may use it.
-const CRATES: [(&str, &[&str]); 19] = [
+const CRATES: [(&str, &[&str]); 20] = [
     ("tar", &["engine"]),
+    ("aes_gcm", &["transport"]),
     ("rusqlite", &["store"]),
     ("nostr_sdk", &["transport", "relay"]),
     ("nostr_relay_builder", &["relay"]),
     ("nostr_lmdb", &["relay"]),
     ("tokio_tungstenite", &["transport", "relay"]),
     ("toml", &["home"]),
-    ("ureq", &["owner", "wake"]),
+    ("ureq", &["transport", "owner", "wake"]),
     ("hmac", &["owner"]),
     ("chrono", &["engine"]),
     ("clap", &["cli"]),

@@ -209,7 +209,7 @@ async fn a_thousand_ways_to_say_that_the_owner_agreed_grant_nothing() {
             }
             1 => {
                 let (name, content) = (Some(words.clone()), Some(STANDARD.encode(&words)));
-                let file = Command::SendFile { name, content, path: None, mime: None, call: None };
+                let file = Command::SendFile { name, content, path: None, mime: None, call: None, to: None };
                 bob.ask::<api::Message>(file).await;
             }
             _ => _ = bob.say(&words).await,
@@ -262,6 +262,7 @@ async fn the_own_key_leaves_in_no_encoding_and_from_no_place() {
         path: None,
         mime: None,
         call: None,
+        to: None,
     };
     let by_path = |path: &std::path::Path| Command::SendFile {
         name: None,
@@ -269,6 +270,7 @@ async fn the_own_key_leaves_in_no_encoding_and_from_no_place() {
         path: Some(path.to_string_lossy().into_owned()),
         mime: None,
         call: None,
+        to: None,
     };
     for (name, bytes) in &encodings {
         let text = format!("here it is: {}", String::from_utf8_lossy(bytes));

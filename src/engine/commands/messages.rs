@@ -9,18 +9,20 @@ use super::super::effects::Effect;
 use super::super::files;
 use super::super::folders;
 use super::super::metrics::Count;
-use super::super::staging::Origin;
+use super::super::staging::{Origin, Probe, Target};
 use super::super::v2::{Dialect, nowhere};
 use super::calls::{refusal, relays_unreachable};
 use super::{deadline, is_over};
 use crate::api::{self, Error, ErrorKind, MessageReply, Messages};
 use crate::proto::call::{Call, Content, Refused};
 use crate::proto::legacy::FILE_LIMIT;
+use crate::proto::v2::parcel::PARCEL_LIMIT;
 use crate::proto::{
     CallId, CallState, Hex, MessageId, MessageKind, MessageState, Millis, Protocol, PublicKey, Sender,
     TraceParent, safe_file_name, v2,
 };
 use crate::store::{self, NewMessage, StoredMessage};
+use crate::transport::v2::mail::FILE_LIMIT as MAIL_LIMIT;
 
 /// Most messages that one command reads.
 const LIST_LIMIT: usize = 10_000;
@@ -79,24 +81,13 @@ impl Core {
         let id = client_id.unwrap_or_else(|| fresh_message(now));
         let call = match to.agent {
             Some(agent) => {
-                let found = match self.find_agent(agent, now) {
-                    Err(Fault::Api(error)) if error.kind == ErrorKind::UnknownAgent => {
-                        return match self.look_anew(attempt) {
-                            Some(until) => Ok(Answer::Wait { until, topic: Topic::Relays }),
-                            None => self.patiently(attempt, || error),
-                        };
-                    }
-                    found => found?,
+                let key = match self.mail_key(agent, attempt)? {
+                    Ok(key) => key,
+                    Err(not_yet) => return Ok(not_yet),
                 };
-                match self.connected_with(&found.key)? {
+                match self.connected_with(&key)? {
                     Some(call) => call,
-                    None => {
-                        let key = match self.current_key(&found.key, attempt)? {
-                            Err(until) => return Ok(Answer::Wait { until, topic: Topic::Relays }),
-                            Ok(key) => key,
-                        };
-                        return self.send_mail(&key, id, text, wait, attempt);
-                    }
+                    None => return self.send_mail(&key, id, text, wait, attempt),
                 }
             }
             None => self.connected(to.call)?,
@@ -120,7 +111,7 @@ impl Core {
         &mut self,
         source: &Source<'_>,
         mime: Option<&str>,
-        call: Option<&CallId>,
+        to: To<'_>,
         attempt: Attempt,
     ) -> Result<Answer, Fault> {
         let origin = match (source.content, source.path) {
@@ -131,15 +122,30 @@ impl Core {
                 return Err(Error::new(ErrorKind::Usage, "give either the content or a path", hint).into());
             }
         };
-        let begun = self.works.staging.call(attempt.number);
-        let call = self.connected(begun.as_ref().or(call))?;
-        if call.protocol == Protocol::Legacy {
-            return self.send_small_file(source, origin, mime, &call, attempt.now);
+        let begun = self.works.staging.target(attempt.number);
+        let target = match begun {
+            Some(target) => target,
+            None => match self.file_target(to, attempt)? {
+                Ok(target) => target,
+                Err(not_yet) => return Ok(not_yet),
+            },
+        };
+        let call = match target.call == CallId::default() {
+            true => None,
+            false => Some(self.connected(Some(&target.call))?),
+        };
+        if let Some(call) = call.as_ref().filter(|call| call.protocol == Protocol::Legacy) {
+            return self.send_small_file(source, origin, mime, call, attempt.now);
         }
+        let by_mail = call.as_ref().is_none_or(|call| self.is_away(&call.id));
         let not_yet = Answer::Wait { until: attempt.since + COPIED_WITHIN, topic: Topic::Files };
         if begun.is_none() {
-            self.check_waiting_files(&call.id)?;
-            self.begin_staging(attempt.number, call.id, fresh_message(attempt.now), origin);
+            match &call {
+                Some(call) => self.check_waiting_files(&call.id)?,
+                None => self.check_waiting_parcels()?,
+            }
+            let probe = by_mail.then(|| self.file_probe(attempt.now)).flatten();
+            self.begin_staging(attempt.number, target, fresh_message(attempt.now), origin, probe);
             return Ok(not_yet);
         }
         let Some((id, copied)) = self.take_staged(attempt.number)? else {
@@ -150,13 +156,85 @@ impl Core {
         };
         let mime = if copied.folder { Some(folders::MIME) } else { mime };
         let file = described(source, mime, copied.path.as_deref(), copied.size, copied.sha256);
-        if let Err(fault) = self.send_in_talk(&call, id, &file, copied.sha256, attempt.now) {
-            self.effects.push(Effect::Remove(files::spool(&self.home, &call.id, &id)));
-            return Err(fault);
+        let small = copied.size <= MAIL_LIMIT as u64;
+        let sent = match &call {
+            None => self.check_mailable(copied.size).and_then(|()| {
+                let problem = copied.taken.and_then(Result::err);
+                self.file_mailed(&target.peer, None, id, &file, problem, attempt.now)
+            }),
+            Some(call) if by_mail && (small || copied.taken == Some(Ok(()))) => {
+                self.file_mailed(&target.peer, Some(call), id, &file, None, attempt.now)
+            }
+            Some(call) => match self.send_in_talk(call, id, &file, copied.sha256, attempt.now) {
+                Ok(()) => {
+                    let (sender, kind) = (Sender::Me, MessageKind::File);
+                    let said = Utterance { sender, call, id, kind, text: &file.name, file: Some(&file) };
+                    return self.said(&said, attempt.now);
+                }
+                Err(fault) => Err(fault),
+            },
+        };
+        if sent.is_err() {
+            self.effects.push(Effect::Remove(files::spool(&self.home, &target.call, &id)));
         }
-        let (sender, kind) = (Sender::Me, MessageKind::File);
-        let said = Utterance { sender, call: &call, id, kind, text: &file.name, file: Some(&file) };
-        self.said(&said, attempt.now)
+        sent
+    }
+    /// Where a file goes: into a call, or to an agent with whom none is up.
+    fn file_target(&mut self, to: To<'_>, attempt: Attempt) -> Result<Result<Target, Answer>, Fault> {
+        let in_call = |call: &Call| Target { call: call.id, peer: call.peer };
+        let Some(agent) = to.agent else { return Ok(Ok(in_call(&self.connected(to.call)?))) };
+        let key = match self.mail_key(agent, attempt)? {
+            Ok(key) => key,
+            Err(not_yet) => return Ok(Err(not_yet)),
+        };
+        if let Some(call) = self.connected_with(&key)? {
+            return Ok(Ok(in_call(&call)));
+        }
+        let not_yet = self.check_mailbox(&key, attempt)?;
+        Ok(not_yet.map_or(Ok(Target { call: CallId::default(), peer: key }), Err))
+    }
+
+    /// Whom to ask about a file that may go to a mailbox.
+    fn file_probe(&self, now: Millis) -> Option<Probe> {
+        let servers = self.settings.blossom.clone();
+        (!servers.is_empty()).then(|| Probe {
+            blossom: self.works.blossom.clone(),
+            servers,
+            now: now.as_secs(),
+            sizes: (MAIL_LIMIT as u64, PARCEL_LIMIT),
+        })
+    }
+
+    /// Outside of a call, a file that no mailbox takes waits for nothing.
+    fn check_mailable(&self, size: u64) -> Result<(), Fault> {
+        if size <= MAIL_LIMIT as u64 || self.fits_parcel(size) {
+            return Ok(());
+        }
+        let message = match size > PARCEL_LIMIT {
+            true => format!("the file has {size} bytes; at most {PARCEL_LIMIT} go to a mailbox"),
+            false => format!(
+                "the file has {size} bytes; a mailbox takes {MAIL_LIMIT}, or {PARCEL_LIMIT} by a server of the setting \
+                 `blossom`, which names none"
+            ),
+        };
+        let hint = "call the agent: p2p-comm call AGENT, and send it there; or name a server: p2p-comm config set \
+                    blossom https://SERVER";
+        Err(Error::new(ErrorKind::TooLarge, message, hint).into())
+    }
+
+    fn file_mailed(
+        &mut self,
+        peer: &PublicKey,
+        call: Option<&Call>,
+        id: MessageId,
+        file: &api::File,
+        problem: Option<String>,
+        now: Millis,
+    ) -> Result<Answer, Fault> {
+        let message = self.mail_file(peer, call, id, file, problem, now)?;
+        self.effects.push(Effect::Count(Count::Message { out: true, dialect: None }));
+        let stored = StoredMessage { row: 0, message, reason: None, read: false, traceparent: None };
+        Ok(Answer::Now(self.message_view(&stored).into()))
     }
 
     /// Sends a file to a deployed agent: as a whole, in one event.
@@ -302,6 +380,24 @@ impl Core {
         }
     }
 
+    /// The key of an agent that is written to: the one with which a call is up, or the one that it has now.
+    fn mail_key(&mut self, agent: &str, attempt: Attempt) -> Result<Result<PublicKey, Answer>, Fault> {
+        let found = match self.find_agent(agent, attempt.now) {
+            Err(Fault::Api(error)) if error.kind == ErrorKind::UnknownAgent => {
+                return match self.look_anew(attempt) {
+                    Some(until) => Ok(Err(Answer::Wait { until, topic: Topic::Relays })),
+                    None => self.patiently(attempt, || error).map(Err),
+                };
+            }
+            found => found?,
+        };
+        if self.connected_with(&found.key)?.is_some() {
+            return Ok(Ok(found.key));
+        }
+        let key = self.current_key(&found.key, attempt)?;
+        Ok(key.map_err(|until| Answer::Wait { until, topic: Topic::Relays }))
+    }
+
     /// Says something to an agent without a call.
     fn send_mail(
         &mut self,
@@ -312,31 +408,36 @@ impl Core {
         attempt: Attempt,
     ) -> Result<Answer, Fault> {
         check_wait(None, wait)?;
-        if *key == self.me.key {
-            let hint = "send it to another agent: p2p-comm list";
-            return Err(Error::new(ErrorKind::InvalidValue, "this is your own agent", hint).into());
-        }
-        match self.dialect(key, true, attempt)? {
-            Dialect::Asking(until) => return Ok(Answer::Wait { until, topic: Topic::Relays }),
-            Dialect::V2 => {}
-            Dialect::Legacy => {
-                return Err(Error::new(
-                    ErrorKind::NoActiveCall,
-                    "no call with this agent is connected, and the legacy dialect carries messages only in calls",
-                    format!("call it first: p2p-comm call {key}"),
-                )
-                .into());
-            }
-            Dialect::Unknown => {
-                let connected = self.is_connected();
-                return self
-                    .patiently(attempt, || if connected { nowhere(key) } else { relays_unreachable() });
-            }
+        if let Some(not_yet) = self.check_mailbox(key, attempt)? {
+            return Ok(not_yet);
         }
         let message = self.mail(key, id, text, attempt.now)?;
         self.effects.push(Effect::Count(Count::Message { out: true, dialect: None }));
         let stored = StoredMessage { row: 0, message, reason: None, read: false, traceparent: None };
         Ok(Answer::Now(self.message_view(&stored).into()))
+    }
+
+    /// Whether an agent has a mailbox; or what to wait for until that is known.
+    fn check_mailbox(&mut self, key: &PublicKey, attempt: Attempt) -> Result<Option<Answer>, Fault> {
+        if *key == self.me.key {
+            let hint = "send it to another agent: p2p-comm list";
+            return Err(Error::new(ErrorKind::InvalidValue, "this is your own agent", hint).into());
+        }
+        match self.dialect(key, true, attempt)? {
+            Dialect::Asking(until) => Ok(Some(Answer::Wait { until, topic: Topic::Relays })),
+            Dialect::V2 => Ok(None),
+            Dialect::Legacy => Err(Error::new(
+                ErrorKind::NoActiveCall,
+                "no call with this agent is connected, and the legacy dialect carries messages only in calls",
+                format!("call it first: p2p-comm call {key}"),
+            )
+            .into()),
+            Dialect::Unknown => {
+                let connected = self.is_connected();
+                self.patiently(attempt, || if connected { nowhere(key) } else { relays_unreachable() })
+                    .map(Some)
+            }
+        }
     }
 
     /// The agent's own secret key leaves this machine in no text and no file.
@@ -351,6 +452,9 @@ impl Core {
     /// Cancels a file under way, whoever sends it.
     pub(super) fn cancel_file(&mut self, message: &MessageId, now: Millis) -> Result<Answer, Fault> {
         let Some(transfer) = self.store.transfer_of(message)? else {
+            if let Some(stored) = self.cancel_parcel(message, now)? {
+                return Ok(Answer::Now(self.message_view(&stored).into()));
+            }
             let message = format!("there is no file {message} under way");
             let hint = "what has arrived, or has failed, cannot be cancelled; see: p2p-comm messages";
             return Err(Error::new(ErrorKind::InvalidValue, message, hint).into());

@@ -39,13 +39,14 @@ impl Core {
                 let place = messages::To { call: call.as_ref(), agent: to.as_deref() };
                 self.send(text, place, *client_id, *wait, traceparent.as_ref(), attempt)
             }
-            Command::SendFile { name, content, path, mime, call } => {
+            Command::SendFile { name, content, path, mime, call, to } => {
                 let source = messages::Source {
                     name: name.as_deref(),
                     content: content.as_deref(),
                     path: path.as_deref(),
                 };
-                self.send_file(&source, mime.as_deref(), call.as_ref(), attempt)
+                let place = messages::To { call: call.as_ref(), agent: to.as_deref() };
+                self.send_file(&source, mime.as_deref(), place, attempt)
             }
             Command::CancelFile { message } => self.cancel_file(message, attempt.now),
             Command::AwaitMessage { message, state, timeout_s } => {

@@ -319,6 +319,7 @@ impl Core {
         self.settings.auto_accept = settings.auto_accept;
         self.settings.file_limit_mib = settings.file_limit_mib;
         self.settings.file_limit_others_mib = settings.file_limit_others_mib;
+        self.settings.blossom = settings.blossom;
         self.apply_policies();
         self.announcer.soon();
         self.reloads.send_modify(|count| *count += 1);

@@ -7,6 +7,7 @@
 //! Chunk `n` of a stream is the `n`-th piece of [`CHUNK_LIMIT`] bytes, so that what is to be sent again after a restart
 //! is read from the copy, and is nowhere twice.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -19,13 +20,14 @@ use crate::engine::core::{Core, Fault};
 use crate::engine::effects::Effect;
 use crate::engine::files;
 use crate::engine::outputs::event;
+use crate::engine::parcels::part_id;
 use crate::proto::call::Call;
 use crate::proto::v2::batch::{Entry, Kind};
 use crate::proto::v2::body::{CHUNK_LIMIT, Content, FileOffer};
 use crate::proto::v2::delivery::{Refused, Saved};
 use crate::proto::v2::refusal::Refusal;
 use crate::proto::{CallId, EventKind, Hex, MessageId, MessageKind, MessageState, Millis, Sender};
-use crate::store::{self, NewEvent, StoredMessage, StoredTransfer};
+use crate::store::{self, NewEvent, NewMessage, StoredMessage, StoredTransfer};
 
 /// Most files of ours that wait in a call.
 const WAITING_LIMIT: usize = 64;
@@ -206,7 +208,14 @@ impl Core {
     ) -> Result<(), store::Error> {
         match self.transfer(id, true, message)? {
             Some(transfer) => self.drop_outgoing(id, &transfer, None, now),
-            None => Ok(()),
+            // It went by mail, and the peer is back.
+            None => match self.store.my_message(message)? {
+                Some(StoredMessage {
+                    message: NewMessage { call: Some(call), kind: MessageKind::File, .. },
+                    ..
+                }) if call == *id => self.tell_delivered(id, message, now),
+                _ => Ok(()),
+            },
         }
     }
 
@@ -281,6 +290,7 @@ impl Core {
             state,
             reason: None,
             answers: None,
+            via: None,
             traceparent: None,
         };
         let detail = serde_json::to_string(&(message, progress)).ok();
@@ -342,6 +352,8 @@ impl Core {
 
     /// Removes copies and parts that nobody needs any more: of files that went by mail, and what a crash left behind.
     pub(in crate::engine) fn sweep_files(&mut self) -> Result<(), store::Error> {
+        let fetched = self.store.parcels_due()?.into_iter().filter(|it| !it.outgoing);
+        let fetched: BTreeSet<MessageId> = fetched.map(|it| part_id(&it.peer, &it.message)).collect();
         for (ours, call, message, path) in files::under_way(&self.home) {
             if self.works.staging.owns(&path) {
                 continue;
@@ -349,7 +361,7 @@ impl Core {
             let queued = |stored: store::StoredMessage| stored.message.state == MessageState::Queued;
             let needed = match ours {
                 true => self.store.my_message(&message)?.is_some_and(queued),
-                false => self.transfer(&call, false, &message)?.is_some(),
+                false => fetched.contains(&message) || self.transfer(&call, false, &message)?.is_some(),
             };
             if !needed {
                 self.effects.push(Effect::Remove(path));

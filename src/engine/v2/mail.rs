@@ -17,6 +17,7 @@ use crate::engine::effects::Effect;
 use crate::engine::files;
 use crate::mutants::{Mutant, planted};
 use crate::proto::call::{Call, Content, Entry, Handled};
+use crate::proto::v2::parcel::PARCEL_LIMIT;
 use crate::proto::{
     CallId, EventId, MessageId, MessageKind, MessageState, Millis, Protocol, PublicKey, Sender,
 };
@@ -75,6 +76,7 @@ impl Core {
             MailBody::File { name, mime, bytes } => {
                 Content::File { name, mime, bytes: STANDARD.encode(bytes) }
             }
+            MailBody::Parcel(parcel) => Content::Parcel(parcel),
             // Nobody fetches it unasked; the agent may.
             MailBody::Link { url, mime } => Content::Text(format!("{url} ({mime})")),
         };
@@ -89,10 +91,17 @@ impl Core {
             && call.protocol == Protocol::V2
             && call.connected_at.is_some()
         {
+            // It takes its place when it is here.
+            if let Content::Parcel(parcel) = entry.content {
+                let about = (entry.id, entry.seq, entry.at);
+                return self.take_parcel(Some(&id), &opened.from, about, *parcel, now);
+            }
+            let (message, is_file) = (entry.id, matches!(entry.content, Content::File { .. }));
             if let Handled::Dropped(why) = self.board.handle_mail(&id, entry, now) {
                 tracing::debug!(event = %opened.wrap, why, "mail changes nothing");
             }
-            return self.settle(now);
+            self.settle(now)?;
+            return if is_file { self.say_file_done(&id, message, now) } else { Ok(()) };
         }
         self.take_mail(&opened.from, entry, now)
     }
@@ -173,11 +182,17 @@ impl Core {
         now: Millis,
     ) -> Result<(), store::Error> {
         let Some(stored) = self.store.my_message(message)? else { return Ok(()) };
+        if self.is_carried(message)? {
+            return Ok(());
+        }
         match self.letter_of(&stored.message, now)? {
             Some(letter) => self.post(letter, now),
+            None if self.carry_left_over(&stored.message, now)? => Ok(()),
             None => {
-                let why =
-                    format!("the call ended first, and mail carries files of at most {FILE_LIMIT} bytes");
+                let why = format!(
+                    "the call ended first, and mail carries files of at most {FILE_LIMIT} bytes, or {PARCEL_LIMIT} by \
+                     a server of the setting `blossom`"
+                );
                 self.effects.push(Effect::Remove(files::spool(&self.home, &call.id, message)));
                 self.give_up(&call.id, Some(message), &why, now)
             }
@@ -191,12 +206,12 @@ impl Core {
         now: Millis,
     ) -> Result<Option<Letter>, store::Error> {
         let NewMessage { message: id, call, peer, kind, text, file, seq, .. } = message;
-        let body = match (kind, call) {
-            (MessageKind::File, Some(call)) => match self.left_over_file(call, id, file.as_deref()) {
+        let body = match kind {
+            MessageKind::File => match self.file_body(call.as_ref(), id, file.as_deref())? {
                 Some(body) => body,
                 None => return Ok(None),
             },
-            (MessageKind::System, _) => MailBody::Text(format!("My owner has answered: {text}")),
+            MessageKind::System => MailBody::Text(format!("My owner has answered: {text}")),
             _ => MailBody::Text(text.clone()),
         };
         let shared = match call {
@@ -207,13 +222,26 @@ impl Core {
         Ok(Some(self.mail_letter(peer, &mail, call.as_ref(), now)?))
     }
 
-    fn left_over_file(&self, call: &CallId, message: &MessageId, file: Option<&str>) -> Option<MailBody> {
-        let file: crate::api::File = serde_json::from_str(file?).ok()?;
-        if file.size > FILE_LIMIT as u64 {
-            return None;
+    /// A file of ours in a letter: where it is, or itself if it is small.
+    fn file_body(
+        &self,
+        call: Option<&CallId>,
+        message: &MessageId,
+        file: Option<&str>,
+    ) -> Result<Option<MailBody>, store::Error> {
+        if let Some(it) = self.store.my_parcel(message)? {
+            return Ok((!it.parcel.url.is_empty()).then(|| MailBody::Parcel(Box::new(it.parcel))));
         }
-        let bytes = std::fs::read(files::spool(&self.home, call, message)).ok()?;
-        Some(MailBody::File { name: file.name, mime: file.mime, bytes })
+        let file = file.and_then(|file| serde_json::from_str::<crate::api::File>(file).ok());
+        let Some(file) = file.filter(|file| file.size <= FILE_LIMIT as u64) else { return Ok(None) };
+        let copy = files::spool(&self.home, &call.copied().unwrap_or_default(), message);
+        let bytes = std::fs::read(copy).ok();
+        Ok(bytes.map(|bytes| MailBody::File { name: file.name, mime: file.mime, bytes }))
+    }
+
+    /// Whether a file of ours is on its way to a server of blobs: its letter follows.
+    fn is_carried(&self, message: &MessageId) -> Result<bool, store::Error> {
+        Ok(self.store.my_parcel(message)?.is_some_and(|it| it.due.is_some()))
     }
 
     /// The messages of ours that a call's delivery machine has.
@@ -236,11 +264,14 @@ impl Core {
                 place.insert(self.carried_in(&id)?);
             }
             match call {
-                None => {
-                    if let Some(letter) = self.letter_of(&stored.message, now)? {
-                        self.post(letter, now)?;
+                None if self.is_carried(&message)? => {}
+                None => match self.letter_of(&stored.message, now)? {
+                    Some(letter) => self.post(letter, now)?,
+                    None => {
+                        let why = "its copy cannot be read any more";
+                        self.give_up(&CallId::default(), Some(&message), why, now)?;
                     }
-                }
+                },
                 // Of a call that is up, or drains, the delivery machine has it.
                 Some(id) if carried.get(&id).is_some_and(|carried| carried.contains(&message)) => {}
                 Some(id) => match self.restore_call(&id)? {

@@ -17,7 +17,7 @@
 //! | wraps that wait to be opened | yes | not marked as seen: the relay hands them out again |
 //!
 //! Rooms: `signals` (out and in), `wraps` (what waits to be opened), `talks` (calls' conversations and what comes of
-//! them), `frames` (theirs, in and out), `files`, `arrivals` (files of the peer), `pace` (how fast they move), `mail`, `peers` (who speaks what, and
+//! them), `frames` (theirs, in and out), `files`, `arrivals` (files of the peer), `pace` (how fast they move), `mail`, `parcels` (its larger files), `peers` (who speaks what, and
 //! where they read their wraps).
 
 mod arrivals;
@@ -27,6 +27,7 @@ mod files_tests;
 mod frames;
 mod mail;
 mod pace;
+mod parcels;
 mod peers;
 mod schedule;
 mod signals;
@@ -41,10 +42,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub(super) use self::mail::mail_to;
+pub(super) use self::parcels::parcel_file;
 pub(super) use self::peers::{Dialect, nowhere};
 
 use self::arrivals::Arrival;
 use self::pace::Paces;
+use self::parcels::Parcels;
 use self::peers::Lookup;
 use self::schedule::Talks;
 use self::signals::{Answered, Pending};
@@ -129,6 +132,8 @@ pub(in crate::engine) struct Lines {
     /// When each last had a piece more than before.
     moved: BTreeMap<(CallId, MessageId), Instant>,
     paces: Paces,
+    /// Files that go by a server of blobs.
+    pub(in crate::engine) parcels: Parcels,
     /// Which handshake each call's row has: a row is written when that changes, not with each message.
     saved: BTreeMap<CallId, (u32, Option<EventId>, bool)>,
     /// When a relay lets a frame through again.
@@ -156,6 +161,7 @@ impl Lines {
             keeping: BTreeSet::new(),
             moved: BTreeMap::new(),
             paces: Paces::default(),
+            parcels: Parcels::default(),
             saved: BTreeMap::new(),
             pump_at: None,
             renew: true,

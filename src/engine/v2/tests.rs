@@ -70,6 +70,7 @@ async fn what_a_call_left_unsaid_comes_by_mail_into_its_transcript() {
         path: None,
         mime: None,
         call: None,
+        to: None,
     };
     alice.ask::<api::Message>(file).await;
     let ended: api::EndReply = alice.ask(Command::End { call: None }).await;

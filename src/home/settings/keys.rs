@@ -21,6 +21,9 @@ const TEXT_LIMIT: usize = 2_048;
 /// Most items of a list: what an announcement carries of capabilities.
 const LIST_LIMIT: usize = 64;
 
+/// Most servers of blobs: each is asked in turn, while somebody waits.
+const SERVERS_LIMIT: usize = 4;
+
 /// Largest file, MiB: a tebibyte.
 const MOST_MIB: i64 = 1 << 20;
 
@@ -58,6 +61,8 @@ enum Kind {
     Quiet,
     Whsec,
     Wakes,
+    /// Servers of blobs.
+    Servers,
 }
 
 const fn key(name: &'static str, variable: Option<&'static str>, about: &'static str, kind: Kind) -> Key {
@@ -65,7 +70,7 @@ const fn key(name: &'static str, variable: Option<&'static str>, about: &'static
 }
 
 /// Every setting.
-pub static KEYS: [Key; 22] = [
+pub static KEYS: [Key; 23] = [
     Key {
         remembered: true,
         ..key("agent_id", Some("P2P_AGENT_ID"), "the label that others call", Kind::AgentId)
@@ -194,6 +199,15 @@ pub static KEYS: [Key; 22] = [
             Kind::Whole(0..=MOST_MIB),
         )
     },
+    Key {
+        live: true,
+        ..key(
+            "blossom",
+            None,
+            "servers that keep encrypted files for agents that are away, a list of https:// URLs; empty: none",
+            Kind::Servers,
+        )
+    },
 ];
 
 impl Key {
@@ -226,7 +240,7 @@ impl Key {
                     .map(toml::Value::from)
                     .collect(),
             ),
-            Kind::List | Kind::Relays | Kind::Wakes => {
+            Kind::List | Kind::Relays | Kind::Wakes | Kind::Servers => {
                 toml::Value::Array(items().map(toml::Value::from).collect())
             }
             Kind::Whole(_) => toml::Value::from(
@@ -273,6 +287,12 @@ impl Key {
                 check_text(item)?;
                 item.as_str().map_or(Ok(()), |text| WakeWay::parse(text).map(drop))
             }),
+            Kind::Servers => match list(value)? {
+                servers if servers.len() > SERVERS_LIMIT => {
+                    Err(format!("it takes at most {SERVERS_LIMIT} servers"))
+                }
+                servers => servers.iter().try_for_each(check_server),
+            },
             Kind::OneOf(words) => match value.as_str() {
                 Some(word) if words.contains(&word) => Ok(()),
                 _ => Err(format!("it takes one of {}", words.join(", "))),
@@ -338,5 +358,28 @@ fn check_relay(value: &toml::Value) -> Result<(), String> {
             Ok(())
         }
         _ => Err("a relay is a URL that begins with wss:// or ws://".to_owned()),
+    }
+}
+
+/// A server of blobs is a place of the web, and nothing behind it; without encryption only on this machine.
+fn check_server(value: &toml::Value) -> Result<(), String> {
+    check_text(value)?;
+    let url = value.as_str().unwrap_or_default();
+    let (host, open) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+        (Some(host), _) => (host, false),
+        (None, Some(host)) => (host, true),
+        (None, None) => return Err("a server is a URL that begins with https://".to_owned()),
+    };
+    let host = host.strip_suffix('/').unwrap_or(host);
+    if host.is_empty() || host.contains(|it: char| it.is_whitespace() || matches!(it, '/' | '?' | '#' | '@'))
+    {
+        return Err("a server is https:// and its host, with a port if need be, and no path".to_owned());
+    }
+    let local = |host: &str| host == "localhost" || host == "[::1]" || host.starts_with("127.");
+    let name =
+        host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name);
+    match open && !local(name) {
+        true => Err("http:// is for servers on this machine; others begin with https://".to_owned()),
+        false => Ok(()),
     }
 }

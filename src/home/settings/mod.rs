@@ -83,6 +83,8 @@ pub struct Settings {
     pub file_limit_mib: u64,
     /// The largest file taken of anybody else, MiB.
     pub file_limit_others_mib: u64,
+    /// Servers that keep encrypted files for agents that are away: scheme, host and port.
+    pub blossom: Vec<String>,
 }
 
 impl Default for Settings {
@@ -110,6 +112,7 @@ impl Default for Settings {
             wake_repeat_s: DEFAULT_WAKE_REPEAT_S,
             file_limit_mib: DEFAULT_FILE_LIMIT_MIB,
             file_limit_others_mib: DEFAULT_FILE_LIMIT_OTHERS_MIB,
+            blossom: Vec::new(),
         }
     }
 }
@@ -285,6 +288,9 @@ impl Layers {
             wake_repeat_s: number("wake_repeat_s").unwrap_or(defaults.wake_repeat_s),
             file_limit_mib: number("file_limit_mib").unwrap_or(defaults.file_limit_mib),
             file_limit_others_mib: number("file_limit_others_mib").unwrap_or(defaults.file_limit_others_mib),
+            blossom: list("blossom").map_or(defaults.blossom, |servers: Vec<String>| {
+                servers.iter().map(|server| server.trim_end_matches('/').to_owned()).collect()
+            }),
         }
     }
 

@@ -44,6 +44,7 @@ pub use signals::{Line, Signalled, Standing};
 pub use switchboard::{Limits, Myself, Place, Switchboard};
 
 use super::legacy::Payload;
+use super::v2::parcel::Parcel;
 use super::{CallId, EventKind, Millis, PublicKey};
 use super::{MessageId, MessageKind};
 
@@ -93,6 +94,15 @@ pub enum Content {
         /// Base64.
         bytes: String,
     },
+    /// A file that is elsewhere, and is to be fetched before it is shown.
+    Parcel(Box<Parcel>),
+    /// A file that was fetched, and is on this disk.
+    Kept {
+        /// Its name here.
+        name: String,
+        /// What its row says of it, JSON.
+        file: String,
+    },
     /// The peer asks its owner.
     Escalation(String),
     /// The peer tells what its owner decided. A peer's words, like all of them.
@@ -104,7 +114,7 @@ impl Content {
     pub fn kind(&self) -> MessageKind {
         match self {
             Self::Text(_) => MessageKind::Text,
-            Self::File { .. } => MessageKind::File,
+            Self::File { .. } | Self::Parcel(_) | Self::Kept { .. } => MessageKind::File,
             Self::Escalation(_) => MessageKind::Escalation,
             Self::OwnerSaid(_) => MessageKind::System,
         }

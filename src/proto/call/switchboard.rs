@@ -524,6 +524,9 @@ impl Switchboard {
                 Body::File { sender, filename: name, content: bytes, mime }
             }
             Content::Escalation(message) => Body::Escalate { from_agent: self.me.agent_id.clone(), message },
+            // What comes by the mailbox is said by nobody here.
+            Content::Parcel(parcel) => Body::Message { sender, content: parcel.name },
+            Content::Kept { name, .. } => Body::Message { sender, content: name },
             // This dialect has no word for it.
             Content::OwnerSaid(content) => Body::Message { sender, content },
         };

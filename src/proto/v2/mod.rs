@@ -21,6 +21,7 @@ pub mod body;
 mod cbor;
 pub mod delivery;
 pub mod frame;
+pub mod parcel;
 pub mod refusal;
 pub mod signal;
 #[cfg(test)]

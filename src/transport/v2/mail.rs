@@ -1,14 +1,16 @@
 //! What is said outside of a call, or was left unsaid in one: plain NIP-17, readable in any client that reads direct
 //! messages. Tags of ours tell which message of which call it is, so that what came in a frame is known again.
 //!
-//! Files travel in the rumor itself, as a `data:` address (RFC 2397) where other clients put the address of an
-//! encrypted upload: the wrap encrypts already, and nobody else has to keep them.
+//! Small files travel in the rumor itself, as a `data:` address (RFC 2397) where other clients put the address of an
+//! encrypted upload: the wrap encrypts already, and nobody else has to keep them. Larger ones are such an upload, as a
+//! parcel ([`crate::proto::v2::parcel`]).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::wrap::{Opened, Rumor};
+use crate::proto::v2::parcel::Parcel;
 use crate::proto::v2::signal::SharedCallId;
 use crate::proto::{Hex, MessageId, PublicKey};
 
@@ -49,7 +51,9 @@ pub enum MailBody {
         /// The bytes; their hash agreed.
         bytes: Vec<u8>,
     },
-    /// A file that other software has put elsewhere. Nobody fetches it unasked.
+    /// A file that is elsewhere, encrypted, with what opens it.
+    Parcel(Box<Parcel>),
+    /// A file that other software has put elsewhere as it is. Nobody fetches it unasked.
     Link {
         /// Where.
         url: String,
@@ -84,6 +88,10 @@ impl Mail {
                 tags.push(tag("x", hash(bytes)));
                 (FILE, format!("data:{mime};base64,{}", STANDARD.encode(bytes)))
             }
+            MailBody::Parcel(parcel) => {
+                tags.extend(parcel.tags());
+                (FILE, parcel.url.clone())
+            }
             MailBody::Link { url, mime } => {
                 tags.push(tag("file-type", mime));
                 (FILE, url.clone())
@@ -117,6 +125,9 @@ impl Mail {
 fn file(rumor: &Rumor) -> Result<MailBody, NotMail> {
     let mime = text(rumor, "file-type");
     let Some(data) = rumor.content.strip_prefix("data:") else {
+        if let Some(parcel) = Parcel::read(&rumor.content, &rumor.tags) {
+            return Ok(MailBody::Parcel(Box::new(parcel)));
+        }
         return Ok(MailBody::Link { url: cut(&rumor.content), mime });
     };
     let (kind, encoded) = data.split_once(',').ok_or(NotMail::BrokenFile)?;
@@ -160,6 +171,7 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::v2::parcel::Secret;
     use crate::transport::Identity;
     use crate::transport::v2::{WrapOptions, seal_wrap};
 
@@ -187,7 +199,11 @@ mod tests {
     fn every_message_survives_its_rumor() {
         let link =
             MailBody::Link { url: "https://files.example/1".into(), mime: "application/octet-stream".into() };
-        for body in [MailBody::Text("hello".into()), picture(), link] {
+        let secret = Secret { key: [1; 32], nonce: vec![2; 12] };
+        let mut parcel = Parcel::new("cat.png".into(), "image/png".into(), 5, Hex([6; 32]), &secret);
+        parcel.url = "https://blobs.example/1".into();
+        let parcel = MailBody::Parcel(Box::new(parcel));
+        for body in [MailBody::Text("hello".into()), picture(), parcel, link] {
             let mail = mail(body);
             assert_eq!(Mail::parse(&opened(mail.rumor(&Hex([5; 32]), NOW))), Ok(mail));
         }
