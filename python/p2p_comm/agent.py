@@ -316,10 +316,17 @@ class Agent:
         name: str | None = None,
         mime: str | None = None,
         call: CallName = None,
+        to: str | None = None,
         progress: OnProgress | None = None,
     ) -> Receipt:
-        """Sends a file in a call, by default the only one. See `Call.send_file`."""
-        return await _call.send_file(self._session, file, name=name, mime=mime, call=_id(call), progress=progress)
+        """Sends a file in a call, by default the only one, or to an agent. See `Call.send_file`.
+
+        To an agent with whom no call is up it goes to the mailbox: at most 20,000 bytes, or 16 MiB by a server of the
+        setting `blossom`. `relayed` is what can be known of it then.
+        """
+        return await _call.send_file(
+            self._session, file, name=name, mime=mime, call=_id(call), to=to, progress=progress
+        )
 
     async def cancel_file(self, message: Message | Receipt | str) -> Message:
         """Stops a file that is under way, one of ours or one of the peer's. See `Call.cancel_file`."""

@@ -375,16 +375,18 @@ async def send_file(
     name: str | None,
     mime: str | None,
     call: str | None,
+    to: str | None = None,
     progress: OnProgress | None = None,
 ) -> Receipt:
-    """Sends a file in a call."""
+    """Sends a file in a call, or to an agent."""
+    place = {"call": call, "to": to}
     cursor = 0
     if progress is not None:
         cursor = (await session.request("messages", unread=False, limit=0))["cursor"]
     if isinstance(file, (str, os.PathLike)):
-        reply = await session.request("send-file", name=name, path=_absolute(file), mime=mime, call=call)
+        reply = await session.request("send-file", name=name, path=_absolute(file), mime=mime, **place)
     elif isinstance(file, bytes) and len(file) <= IN_MEMORY:
-        reply = await session.request("send-file", name=name or _name_of(file), mime=mime, call=call, **_content(file))
+        reply = await session.request("send-file", name=name or _name_of(file), mime=mime, **place, **_content(file))
     else:
         name = name or _name_of(file)
         import tempfile  # Takes longer to load than an agent to start.
@@ -393,7 +395,7 @@ async def send_file(
             # A file object may be a pipe, or on a slow disk.
             small = await asyncio.to_thread(_take, file, copy)
             given = {"path": copy.name} if small is None else _content(small)
-            reply = await session.request("send-file", name=name, mime=mime, call=call, **given)
+            reply = await session.request("send-file", name=name, mime=mime, **place, **given)
     receipt = Receipt(session, decode(Message, reply))
     if progress is not None:
         task = asyncio.create_task(_tell_progress(session, receipt.message, cursor, progress))

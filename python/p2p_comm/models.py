@@ -54,6 +54,7 @@ EndReason = Literal["completed", "rejected", "busy", "cancelled", "no-answer", "
 Sender = Literal["me", "peer", "owner"]
 MessageKind = Literal["text", "file", "escalation", "system"]
 MessageState = Literal["queued", "relayed", "delivered", "read", "failed", "received"]
+Via = Literal["mailbox"]
 RelayAuth = Literal["none", "required", "done", "failed"]
 TicketState = Literal["waiting", "answered", "expired", "no-owner"]
 
@@ -143,6 +144,9 @@ class Message:
     """Why it failed."""
     answers: str | None = None
     """Kind `system`: the message of kind `escalation` that it answers. Of a peer: its word for what its owner said."""
+    via: Via | None = field(default=None, metadata={ABSENT: True})
+    """`mailbox`: a file of ours that goes to the peer's mailbox, and not in its call. `relayed` is then what is known,
+    until the peer is in the call again."""
     traceparent: str | None = field(default=None, metadata={ABSENT: True})
     """The trace (W3C Trace Context) that it is part of. From a peer: its word."""
 

@@ -471,10 +471,12 @@ class Agent:
         name: str | None = None,
         mime: str | None = None,
         call: CallName = None,
+        to: str | None = None,
         progress: OnProgress | None = None,
     ) -> Receipt:
-        """Sends a file in a call, by default the only one. `progress` is called in another thread."""
-        return Receipt(run(self._agent.send_file(file, name=name, mime=mime, call=_inner(call), progress=progress)))
+        """Sends a file in a call, by default the only one, or to an agent. `progress` is called in another thread."""
+        sending = self._agent.send_file(file, name=name, mime=mime, call=_inner(call), to=to, progress=progress)
+        return Receipt(run(sending))
 
     def cancel_file(self, message: Message | Receipt | str) -> Message:
         """Stops a file that is under way, one of ours or one of the peer's."""

@@ -221,6 +221,7 @@ mod tests {
             state: MessageState::Delivered,
             reason: None,
             answers: None,
+            via: None,
             traceparent: None,
         };
         let messages = said.iter().enumerate().map(message).collect();

@@ -4,7 +4,7 @@
 //! whether anything of it is true, and nothing untrue is written to the disk.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -15,7 +15,7 @@ use super::{disk, folders};
 use crate::api::File;
 use crate::home::Home;
 use crate::proto::v2::parcel::{OVERHEAD, PARCEL_LIMIT};
-use crate::proto::{CallId, Hex, MessageId, PublicKey, safe_file_name};
+use crate::proto::{Hex, MessageId, PublicKey, safe_file_name};
 use crate::store::{StoredParcel, StoredTransfer};
 use crate::transport::blossom::{self, Blossom, Trouble};
 
@@ -72,10 +72,13 @@ pub(super) fn bring(
 ) -> Result<Carried, Trouble> {
     let gone = || Trouble::Final("its copy cannot be read any more".to_owned());
     let path = files::spool(home, &it.call.unwrap_or_default(), &it.message);
-    if fs::metadata(&path).map_err(|_| gone())?.len() > PARCEL_LIMIT {
+    let mut copy = fs::File::open(&path).map_err(|_| gone())?;
+    let size = copy.metadata().map_err(|_| gone())?.len();
+    if size > PARCEL_LIMIT {
         return Err(gone());
     }
-    let mut bytes = fs::read(&path).map_err(|_| gone())?;
+    let mut bytes = Vec::with_capacity((size + OVERHEAD) as usize);
+    copy.read_to_end(&mut bytes).map_err(|_| gone())?;
     if Some(files::sha256(&bytes)) != it.parcel.plain {
         return Err(gone());
     }
@@ -149,7 +152,7 @@ fn write(home: &Home, transfer: &StoredTransfer, bytes: &[u8]) -> std::io::Resul
 
 /// Where the part of a peer's parcel is.
 pub(super) fn part(home: &Home, it: &StoredParcel) -> std::path::PathBuf {
-    files::part(home, &it.call.unwrap_or(CallId::default()), &part_id(&it.peer, &it.message))
+    files::part(home, &it.call.unwrap_or_default(), &part_id(&it.peer, &it.message))
 }
 
 #[cfg(test)]

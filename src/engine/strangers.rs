@@ -111,7 +111,10 @@ impl Core {
             Tier::Stranger if self.owner.is_owner(from) || self.store.count_mail_to(from)? > 0 => Tier::Known,
             tier => tier,
         };
+        // Nothing is fetched for who has not been let in: that would tell a stranger's server where this agent is.
+        let fetches = matches!(entry.content, Content::Parcel(_));
         match self.board.door().admit_mail(from, tier, now) {
+            Admission::Ring if fetches && tier == Tier::Stranger => self.queue_mail(from, entry, now),
             Admission::Ring => self.keep(None, from, entry, true, now).map(drop),
             Admission::Queue => self.queue_mail(from, entry, now),
             Admission::TurnAway | Admission::Ignore => {

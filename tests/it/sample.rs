@@ -54,6 +54,7 @@ pub fn message() -> Message {
         state: MessageState::Received,
         reason: None,
         answers: None,
+        via: None,
         traceparent: None,
     }
 }

@@ -68,9 +68,15 @@ impl Core {
             return Ok(());
         }
         (parcels.stale, parcels.next) = (false, None);
+        // Of this batch, in which nothing is under way before its commit.
+        let mut begun = BTreeSet::new();
         for it in self.store.parcels_due()? {
             let parcels = &mut self.lines.parcels;
-            if parcels.under_way.contains(&(it.outgoing, it.peer, it.message)) {
+            // One at a time of each peer: whose server dawdles holds up nobody else.
+            let holds = |(outgoing, peer, message): &(bool, PublicKey, MessageId)| {
+                *outgoing == it.outgoing && *peer == it.peer && (!it.outgoing || *message == it.message)
+            };
+            if parcels.under_way.iter().any(holds) || (!it.outgoing && begun.contains(&it.peer)) {
                 continue;
             }
             let due = it.due.unwrap_or(now);
@@ -82,6 +88,7 @@ impl Core {
             } else if !it.outgoing && self.book.get(&it.peer).is_some_and(|contact| contact.blocked) {
                 self.drop_parcel(&it)?;
             } else {
+                begun.extend((!it.outgoing).then_some(it.peer));
                 self.effects.push(Effect::Carry(Box::new(it)));
             }
         }

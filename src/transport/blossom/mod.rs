@@ -36,8 +36,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 const ANSWER_TIME: Duration = Duration::from_secs(20);
 /// How long a probe may take: whoever sends a file waits for it.
 const PROBE_TIME: Duration = Duration::from_secs(8);
-/// How long a blob may take in either direction: at the limit of 16 MiB that is 0.5 Mbit/s.
-const BLOB_TIME: Duration = Duration::from_secs(300);
+/// How long a blob may take in either direction: at the limit of 16 MiB that is 0.75 Mbit/s.
+const BLOB_TIME: Duration = Duration::from_secs(180);
 /// How long what a probe said is believed.
 const PROBE_KEPT: Duration = Duration::from_secs(300);
 /// How long a server that did not pass is left alone.
@@ -184,7 +184,8 @@ pub fn fetch(
         return Err(too_long());
     }
     let mut reader = answer.body_mut().as_reader();
-    let (mut bytes, mut piece) = (Vec::new(), vec![0; PIECE]);
+    // As large as it may become: it would be copied as it grows.
+    let (mut bytes, mut piece) = (Vec::with_capacity(limit as usize), vec![0; PIECE]);
     loop {
         if !is_wanted() {
             return Err(Trouble::Over);

@@ -4,12 +4,16 @@
 //
 // One JSON object a line. On stdin commands, {"n": 1, "do": "send", "to": <hex>, "text": …, "replyTo": <id>?}; on stdout their replies,
 // {"n": 1, "ok": …} or {"n": 1, "error": …}, and between them events, {"event": "message", "from", "kind", "text",
-// "tags", "id"}. It leaves when stdin ends. The relays are its inbox (kind 10050), and where it looks up that of others.
+// "tags", "id"}. Files are encrypted with the WebCrypto of Node.js, and brought by the Blossom client of nostr-tools.
+// It leaves when stdin ends. The relays are its inbox (kind 10050), and where it looks up that of others.
 
 import { createInterface } from 'node:readline'
+import { readFile, writeFile } from 'node:fs/promises'
 import * as nip17 from 'nostr-tools/nip17'
 import { npubEncode } from 'nostr-tools/nip19'
 import { SimplePool, useWebSocketImplementation } from 'nostr-tools/pool'
+import * as nip59 from 'nostr-tools/nip59'
+import { BlossomClient } from 'nostr-tools/nipb7'
 import { finalizeEvent, generateSecretKey, getPublicKey, verifyEvent } from 'nostr-tools/pure'
 import WebSocket from 'ws'
 
@@ -60,6 +64,56 @@ const commands = {
     return inbox
   },
 }
+
+const hex = bytes => Buffer.from(bytes).toString('hex')
+const bytes = text => new Uint8Array(Buffer.from(text, 'hex'))
+const sha256 = async data => hex(await crypto.subtle.digest('SHA-256', data))
+const aes = (key, use) => crypto.subtle.importKey('raw', key, 'AES-GCM', false, [use])
+
+Object.assign(commands, {
+  verify: ({ event }) => verifyEvent(event),
+
+  // Fetches what a file message names, and opens it.
+  async open({ url, tags: all, path }) {
+    const tag = name => all.find(([first]) => first === name)?.[1]
+    const sealed = new Uint8Array(await (await fetch(url)).arrayBuffer())
+    if (tag('encryption-algorithm') !== 'aes-gcm') throw new Error('another algorithm')
+    if ((await sha256(sealed)) !== tag('x') || String(sealed.length) !== tag('size')) throw new Error('another blob')
+    const key = await aes(bytes(tag('decryption-key')), 'decrypt')
+    const plain = await crypto.subtle.decrypt({ name: 'AES-GCM', iv: bytes(tag('decryption-nonce')) }, key, sealed)
+    if ((await sha256(plain)) !== tag('ox')) throw new Error('another file')
+    await writeFile(path, new Uint8Array(plain))
+    return { name: tag('name'), mime: tag('file-type') }
+  },
+
+  // Encrypts a file, brings it to a server, and tells its receiver.
+  async sendFile({ to, path, server, mime, nonce }) {
+    const inbox = await inboxOf(to)
+    const plain = await readFile(path)
+    const [secret, iv] = [32, nonce].map(length => crypto.getRandomValues(new Uint8Array(length)))
+    const sealed = await crypto.subtle.encrypt({ name: 'AES-GCM', iv }, await aes(secret, 'encrypt'), plain)
+    const signer = { getPublicKey: async () => publicKey, signEvent: async it => finalizeEvent(it, secretKey) }
+    const client = new BlossomClient(server, signer)
+    const { sha256: name } = await client.uploadBlob(new Blob([sealed]), 'application/octet-stream')
+    const rumor = {
+      kind: 15,
+      content: `${server}/${name}`,
+      created_at: now(),
+      tags: [
+        ['p', to],
+        ['file-type', mime],
+        ['encryption-algorithm', 'aes-gcm'],
+        ['decryption-key', hex(secret)],
+        ['decryption-nonce', hex(iv)],
+        ['x', name],
+        ['ox', await sha256(plain)],
+        ['size', String(sealed.byteLength)],
+      ],
+    }
+    await publish(nip59.wrapEvent(rumor, secretKey, to), inbox)
+    return name
+  },
+})
 
 async function obey(line) {
   const { n, do: verb, ...fields } = JSON.parse(line)

@@ -51,6 +51,20 @@ class Nip17Client(Talker):
         self.inbox_of(to)
         self.do("send", to=to, text=text)
 
+    def open_file(self, mail: Mail, path: Path) -> dict[str, str]:
+        """Fetches and opens the file that a message names, into `path`; its name and MIME type. nostr-tools only."""
+        opened: dict[str, str] = self.do("open", url=mail.text, tags=mail.tags, path=str(path))
+        return opened
+
+    def send_file(self, to: str, path: Path, server: str, *, nonce: int = 12) -> str:
+        """Encrypts a file, brings it to a server and names it in a message; its blob's name. nostr-tools only."""
+        self.inbox_of(to)
+        return str(self.do("sendFile", to=to, path=str(path), server=server, mime="image/png", nonce=nonce))
+
+    def verifies(self, event: dict[str, object]) -> bool:
+        """Whether an event is signed. nostr-tools only."""
+        return bool(self.do("verify", event=event))
+
     def reply(self, to: Mail, text: str, *, receiver: str | None = None) -> None:
         """Replies to a message, as the client does it: the reply names it in an `e` tag. nostr-tools only."""
         self.do("send", to=receiver or to.sender, text=text, replyTo=to.id)
