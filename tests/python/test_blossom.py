@@ -137,7 +137,8 @@ def test_a_file_that_no_server_takes_waits_and_says_why_and_goes_when_one_does(
     server.mood = "402"
     sent = alice.ok("sendfile", "--path", str(tmp_path / "a.bin"), "--to", str(bob.agent_id))
     check(sent, MESSAGE_BY_MAIL)
-    assert sent["state"] == "queued" and "answered 402: not for you" in sent["reason"], sent
+    assert sent["state"] == "queued", sent
+    assert "answered 402: not for you" in sent["reason"], sent
     # What a probe said is remembered, and a server that did not pass is left alone for a while.
     alice.ok("sendfile", "--path", str(tmp_path / "a.bin"), "--to", str(bob.agent_id))
     assert server.count("HEAD", "/upload") == 1
