@@ -4,6 +4,7 @@
 mod calls;
 mod contacts;
 mod escalation;
+mod files;
 mod messages;
 mod reading;
 
@@ -40,7 +41,7 @@ impl Core {
                 self.send(text, place, *client_id, *wait, traceparent.as_ref(), attempt)
             }
             Command::SendFile { name, content, path, mime, call, to } => {
-                let source = messages::Source {
+                let source = files::Source {
                     name: name.as_deref(),
                     content: content.as_deref(),
                     path: path.as_deref(),
