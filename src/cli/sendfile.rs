@@ -79,7 +79,7 @@ impl SendFile {
             None => 0,
         };
         if self.to.is_some() && !matches!(self.wait, None | Some(MessageState::Relayed)) {
-            let hint = "use --wait=relayed; nothing was sent";
+            let hint = "use --wait=relayed, or --call ID where a call is up; nothing was sent";
             return Err(usage("outside of a call nobody acknowledges a file", hint).into());
         }
         let (name, content, mime) = (self.name, self.base64, self.mime);

@@ -126,7 +126,7 @@ def test_a_small_file_needs_no_server_and_a_large_one_without_it_is_refused_befo
     alice.fails("too-large", "sendfile", "--path", str(tmp_path / "huge.bin"), "--to", "bob")
     assert not server.asked
     assert len(list((alice.state / "outgoing").iterdir())) == 1, "the small one's copy, which is swept away later"
-    for address in ("http://blobs.example", "ftp://127.0.0.1", "https://", "https://blobs.example/path"):
+    for address in ("http://blobs.example", "ftp://127.0.0.1", "https://", "https://blobs.example/x"):
         alice.fails("invalid-value", "config", "set", "blossom", address)
 
 

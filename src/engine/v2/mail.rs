@@ -267,6 +267,7 @@ impl Core {
                 None if self.is_carried(&message)? => {}
                 None => match self.letter_of(&stored.message, now)? {
                     Some(letter) => self.post(letter, now)?,
+                    None if self.carry_left_over(&stored.message, now)? => {}
                     None => {
                         let why = "its copy cannot be read any more";
                         self.give_up(&CallId::default(), Some(&message), why, now)?;

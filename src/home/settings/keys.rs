@@ -1,6 +1,6 @@
 //! The settings, one line each: name, variable, what values it takes.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use base64::Engine as _;
@@ -375,11 +375,46 @@ fn check_server(value: &toml::Value) -> Result<(), String> {
     {
         return Err("a server is https:// and its host, with a port if need be, and no path".to_owned());
     }
-    let local = |host: &str| host == "localhost" || host == "[::1]" || host.starts_with("127.");
-    let name =
-        host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name);
-    match open && !local(name) {
+    let port = |(_, port): &(&str, &str)| port.parse::<u16>().is_ok();
+    let name = host.rsplit_once(':').filter(port).map_or(host, |(name, _)| name);
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let local = name == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    match open && !local {
         true => Err("http:// is for servers on this machine; others begin with https://".to_owned()),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_of_blobs_is_on_the_web_encrypted_or_on_this_machine() {
+        let check = |url: &str| check_server(&toml::Value::from(url));
+        for url in [
+            "https://blobs.example",
+            "https://blobs.example:8443/",
+            "https://[2606:4700::1]",
+            "http://127.0.0.1:3000",
+            "http://localhost",
+            "http://[::1]:3000",
+        ] {
+            assert_eq!(check(url), Ok(()), "{url}");
+        }
+        for url in [
+            "",
+            "blobs.example",
+            "wss://blobs.example",
+            "https://",
+            "https://blobs.example/path",
+            "https://blobs.example?x",
+            "https://user@blobs.example",
+            "http://blobs.example",
+            "http://127.blobs.example",
+            "http://10.0.0.1",
+        ] {
+            assert!(check(url).is_err(), "{url}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use crate::proto::TicketState;
 use crate::proto::call::Line;
 use crate::proto::v2::batch::{Entry, Kind};
 use crate::proto::v2::delivery::{Change, Queued};
+use crate::proto::v2::parcel::{Parcel, Secret};
 
 fn ticket() -> StoredTicket {
     StoredTicket {
@@ -301,6 +302,44 @@ fn mail_that_waits_is_not_shown_where_it_was_changed() {
     assert_eq!(store.waiting_mail().unwrap(), [mail(2)]);
     assert_eq!(store.take_mail_of(&mail(1).peer).unwrap(), [mail(2)]);
     assert!(store.waiting_mail().unwrap().is_empty() && store.hold_mail(&mail(1)).unwrap());
+}
+
+#[test]
+fn a_file_of_the_mailbox_is_not_fetched_from_where_a_flipped_bit_points_and_its_key_goes_with_its_letter() {
+    let folder = folder();
+    let mut store = store(&folder);
+    let secret = Secret { key: [1; 32], nonce: vec![2; 12] };
+    let parcel = |outgoing: bool| StoredParcel {
+        outgoing,
+        peer: Hex([9; 32]),
+        message: Hex([4; 16]),
+        call: None,
+        seq: Some(1),
+        at: NOW,
+        parcel: Parcel::new("cat.png".into(), "image/png".into(), 5, Hex([3; 32]), &secret),
+        since: NOW,
+        tries: 0,
+        due: Some(NOW),
+        problem: None,
+    };
+    let (ours, theirs) = (parcel(true), parcel(false));
+    store.save_parcel(&ours).unwrap();
+    store.save_parcel(&theirs).unwrap();
+    assert_eq!(store.parcels_due().unwrap(), [theirs.clone(), ours.clone()]);
+    let later = StoredParcel { tries: 1, due: Some(NOW + Duration::from_secs(5)), ..theirs.clone() };
+    store.save_parcel(&later).unwrap();
+    assert_eq!(store.peer_parcel(&theirs.peer, &theirs.message).unwrap(), Some(later.clone()));
+    damage(&store, "UPDATE parcels SET parcel = replace(parcel, 'cat', 'dog') WHERE outgoing = 0");
+    assert_eq!(store.peer_parcel(&theirs.peer, &theirs.message).unwrap(), None);
+    assert_eq!(store.parcels_due().unwrap(), std::slice::from_ref(&ours));
+    store.drop_parcel(&later).unwrap();
+
+    // There is no message of it that still waits.
+    assert_eq!(store.parcels_gone().unwrap(), std::slice::from_ref(&ours));
+    store.forget_parcel_secret(&ours).unwrap();
+    assert!(store.parcels_gone().unwrap().is_empty() && store.parcels_due().unwrap().is_empty());
+    let kept = store.my_parcel(&ours.message).unwrap().unwrap();
+    assert!(kept.parcel.secret().is_err() && kept.parcel.name == "cat.png");
 }
 
 #[test]
