@@ -188,3 +188,21 @@ CREATE TABLE letters (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX letters_by_message ON letters (message);
 CREATE INDEX letters_by_time ON letters (at);
+CREATE TABLE parcels (
+    outgoing INTEGER NOT NULL, peer BLOB NOT NULL, message BLOB NOT NULL,
+    call BLOB, seq INTEGER, at INTEGER NOT NULL,
+    -- What the message says of it, JSON. With what opens it, while that is needed: settled before anything leaves, so
+    -- that a second upload is of the same bytes.
+    parcel TEXT NOT NULL,
+    known INTEGER NOT NULL DEFAULT 1,
+    since INTEGER NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    -- When it is tried next; null once it is where it was to go.
+    due INTEGER,
+    problem TEXT,
+    hash BLOB,
+    PRIMARY KEY (outgoing, peer, message)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX parcels_by_message ON parcels (message);
+CREATE INDEX parcels_by_time ON parcels (due) WHERE due IS NOT NULL;
+CREATE INDEX parcels_known ON parcels (outgoing) WHERE known = 1;
