@@ -35,6 +35,8 @@ pub(super) struct Sent {
     pub(super) reported: Option<u64>,
     /// The way that it went; none for two at once.
     pub(super) path: Option<u8>,
+    /// The frame that went the same way before it.
+    pub(super) after: Option<u64>,
 }
 
 /// Adds a number to the largest ones.
@@ -62,6 +64,8 @@ pub(super) struct Flight {
     top: Vec<u64>,
     /// The same for each way: one may be quicker than another, and what has passed by on it says nothing.
     tops: BTreeMap<Option<u8>, Vec<u64>>,
+    /// The newest frame of each way that a file takes.
+    newest: BTreeMap<u8, u64>,
     paths: Paths,
     smoothed: Option<Duration>,
     /// How often the loss timer fired since the peer was last heard.
@@ -134,15 +138,16 @@ impl Flight {
             .iter()
             .flat_map(|range| self.sent.range(range.clone()).map(|(number, _)| *number))
             .collect();
+        let taken: Vec<(u64, Sent)> =
+            numbers.into_iter().filter_map(|number| Some((number, self.sent.remove(&number)?))).collect();
         let (mut acknowledged, mut landed) = (Vec::new(), BTreeMap::new());
         let before = self.tops.clone();
-        for number in numbers {
-            let Some(sent) = self.sent.remove(&number) else { continue };
+        for (number, sent) in taken {
             let first = self.land(number, &sent);
             let overtaken = |top: &Vec<u64>| top.first().is_some_and(|top| number < *top);
-            if before.get(&sent.path).is_some_and(overtaken) {
-                self.paths.disordered(sent.path);
-            }
+            let is_late = before.get(&sent.path).is_some_and(overtaken);
+            let is_early = sent.after.is_some_and(|after| self.sent.contains_key(&after));
+            self.paths.arrived(sent.path, !is_late && !is_early);
             // One that was given up too early measures as well: otherwise a way that is slow would never be known to be.
             if sent.path.is_some() {
                 let round_trip = now.since(sent.at).saturating_sub(ack.delay);
@@ -194,6 +199,7 @@ impl Flight {
     pub(super) fn went(&mut self, number: u64, path: u8) {
         if let Some(sent) = self.sent.get_mut(&number) {
             sent.path = Some(path);
+            sent.after = self.newest.insert(path, number);
             if self.under_way.contains(&number) {
                 self.paths.left(sent.path, sent.size);
             }

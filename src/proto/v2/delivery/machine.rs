@@ -534,6 +534,7 @@ impl Delivery {
             ping,
             reported,
             path: None,
+            after: None,
         });
         self.lose(lost);
         Some(Transmit { epoch, number, plaintext, bulk })

@@ -60,9 +60,9 @@ impl Paths {
         self.0.entry(path).or_default().window.came(landed, now);
     }
 
-    /// A frame of this way is acknowledged after one that left later.
-    pub(super) fn disordered(&mut self, path: Option<u8>) {
-        self.0.entry(path).or_default().window.disordered();
+    /// A frame of this way is acknowledged, in its turn or not: see [`Window::arrived`].
+    pub(super) fn arrived(&mut self, path: Option<u8>, in_turn: bool) {
+        self.0.entry(path).or_default().window.arrived(in_turn);
     }
 
     /// A frame is lost that left this way then.

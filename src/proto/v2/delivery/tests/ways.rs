@@ -181,6 +181,33 @@ fn a_text_waits_for_a_fraction_of_a_second_behind_a_file_and_the_file_still_fill
     }
 }
 
+#[test]
+fn files_arrive_over_ways_that_each_lose_half_and_delay_at_random() {
+    // Five files of 1 MiB.
+    const PIECES: u64 = 5 * (1_u64 << 20).div_ceil(CHUNK_LIMIT as u64);
+    for seed in 0..8 {
+        let mut world = World::new(seed, Weather { dropped: 50, repeated: 0, delay: 2_000, commit: 10 });
+        world.twice = true;
+        let streams: Vec<u32> =
+            (0..5).map(|_| world.input(0, |machine, _| machine.open_outgoing().unwrap())).collect();
+        streams
+            .iter()
+            .for_each(|stream| world.input(1, |machine, _| machine.open_incoming(*stream).unwrap()));
+        let mut left = streams.iter().map(|stream| (*stream, PIECES / 5)).collect::<Vec<_>>();
+        while (world.sides[1].surfaced.len() as u64) < PIECES {
+            for (stream, left) in &mut left {
+                while *left > 0 && world.sides[0].machine.chunk_room(*stream) > 0 {
+                    world.say(0, 1, Content::Chunk { stream: *stream, bytes: vec![7; CHUNK_LIMIT] }, None);
+                    *left -= 1;
+                }
+            }
+            world.run(Duration::from_millis(100));
+            assert!(world.now.since(START) < Duration::from_secs(240), "seed {seed}");
+        }
+        println!("seed {seed}: {:?}", world.now.since(START));
+    }
+}
+
 /// Pieces of a file that were handed over, durable or about to be.
 fn handed_over(world: &World) -> u64 {
     let side = &world.sides[0];
