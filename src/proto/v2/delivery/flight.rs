@@ -220,6 +220,11 @@ impl Flight {
         self.paths.is_shunned(path, now)
     }
 
+    /// Whether a way that a piece of a file took is none that holds frames up, but one that loses them.
+    pub(super) fn loses_many(&self, path: Option<u8>) -> bool {
+        path.is_some_and(|path| !self.paths.is_orderly(path))
+    }
+
     /// They are lost, and since when that is known; without it they have never left. They stay known: a late
     /// acknowledgement still counts.
     fn give_up(&mut self, numbers: Vec<u64>, now: Option<Millis>) -> Vec<Sent> {

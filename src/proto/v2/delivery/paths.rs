@@ -77,6 +77,11 @@ impl Paths {
         self.0.get(&Some(path)).is_none_or(|path| path.window.has_room())
     }
 
+    /// Whether what a way delays stands in a queue: see [`window`](super::window).
+    pub(super) fn is_orderly(&self, path: u8) -> bool {
+        self.0.get(&Some(path)).is_none_or(|path| path.window.is_orderly())
+    }
+
     /// After how long a frame is overdue that later ones have passed by.
     pub(super) fn patience(&self, path: Option<u8>) -> Duration {
         let round_trip = self.0.get(&path).and_then(|path| path.round_trip);

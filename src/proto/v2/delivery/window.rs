@@ -87,6 +87,11 @@ impl Window {
         !self.orderly || self.under_way + FRAME <= self.limit
     }
 
+    /// Whether frames keep their order on this way, and arrive.
+    pub(super) fn is_orderly(&self) -> bool {
+        self.orderly
+    }
+
     /// A frame has left.
     pub(super) fn left(&mut self, bytes: usize) {
         self.under_way += bytes;
