@@ -311,6 +311,11 @@ impl Delivery {
         self.flight.is_shunned(path, now)
     }
 
+    /// Whether a way loses so many frames that it is not to be preferred to one that is shunned.
+    pub fn loses_many(&self, path: u8) -> bool {
+        self.flight.loses_many(Some(path))
+    }
+
     /// Whether this way takes one more frame of files without making what is said wait behind it: see [`window`].
     ///
     /// [`window`]: super::window

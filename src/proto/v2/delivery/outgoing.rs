@@ -9,6 +9,9 @@ use crate::proto::v2::batch::{BODY_LIMIT, CONTROL, Entry, FIRST_FILE, Kind, TEXT
 use crate::proto::v2::body;
 use crate::proto::{MessageId, Millis};
 
+/// When no more pieces of files are left than this, those that were lost go out twice.
+const LAST_PIECES: usize = 16;
+
 /// Where an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -282,9 +285,11 @@ impl Outgoing {
         entries
     }
 
-    /// Whether these are to go over two ways, though one is enough for pieces of files.
+    /// Whether these are to go over two ways, though one is enough for pieces of files: each of the last few that is lost
+    /// costs all the time until that is known.
     pub(super) fn is_urgent(&self, keys: &[Key]) -> bool {
-        keys.iter().any(|key| self.unacked.get(key).is_some_and(|unacked| unacked.urgent))
+        self.unacked.range((FIRST_FILE, 0)..).nth(LAST_PIECES).is_none()
+            && keys.iter().any(|key| self.unacked.get(key).is_some_and(|unacked| unacked.urgent))
     }
 
     /// Whether [`Self::fill`] would find something.

@@ -5,7 +5,7 @@
 //! takes, and that is kept near [`QUEUE`].
 //!
 //! A queue keeps its order and loses nothing. A way on which frames overtake each other, or many of them never arrive,
-//! delays them for another reason, which a smaller window does not help: there is no limit for it until enough frames
+//! delays them for another reason, which a smaller window does not help: round trips say nothing until enough frames
 //! have come in their turn.
 //!
 //! ```text
@@ -24,6 +24,9 @@ const QUEUE: Duration = Duration::from_millis(100);
 const FRAME: usize = 32 << 10;
 /// What may always be under way, and before anything has come back: one frame on the way while the peer commits another.
 const LEAST: usize = 2 * FRAME;
+/// What may be under way on a way whose round trips say nothing: half a second's worth where a second goes by until
+/// something comes back, and no more than one such way loses at once when its relay hangs up.
+const LOSSY: usize = 16 * FRAME;
 /// How many frames in their turn make up for one out of its turn: a way that loses less than every ninth is a queue.
 const OUT_OF_TURN: u32 = 8;
 /// From here on, two frames out of turn lately, a way is none.
@@ -84,7 +87,7 @@ impl Default for Window {
 impl Window {
     /// Whether one more frame may leave.
     pub(super) fn has_room(&self) -> bool {
-        !self.orderly || self.under_way + FRAME <= self.limit
+        self.under_way + FRAME <= if self.orderly { self.limit } else { self.limit.max(LOSSY) }
     }
 
     /// Whether frames keep their order on this way, and arrive.

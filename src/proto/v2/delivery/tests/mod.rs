@@ -187,10 +187,11 @@ impl World {
     fn transmit(&mut self, side: usize) {
         loop {
             let machine = &mut self.sides[side].machine;
-            // As the pool chooses: one that is shunned takes nothing while there is another.
-            let shunned = |way: &u8| machine.is_shunned(*way, self.now);
-            let all_shunned = (0..self.ways).all(|way| shunned(&way));
-            let open = (0..self.ways).find(|way| machine.has_room_on(*way) && (all_shunned || !shunned(way)));
+            // As the pool chooses: one that is shunned takes nothing while there is a good one.
+            let is_shunned = |way| machine.is_shunned(way, self.now);
+            let is_one_good = (0..self.ways).any(|way| !is_shunned(way) && !machine.loses_many(way));
+            let open =
+                (0..self.ways).find(|way| machine.has_room_on(*way) && !(is_shunned(*way) && is_one_good));
             machine.hold_files(open.is_none());
             let Some(frame) = machine.poll_transmit(self.now) else { break };
             if frame.bulk {
