@@ -245,8 +245,18 @@ impl Flight {
         self.smoothed.map_or(LOSS_TIME, |smoothed| (smoothed * 2).clamp(LOSS_TIME, LOSS_TIME_LIMIT))
     }
 
+    /// The same where ways lose many frames: to wait for one that comes late costs more there than to send it again.
+    fn loss_time(&self) -> Duration {
+        match self.paths.is_one_lossy() {
+            true => (self.patience() / 2).max(LOSS_TIME),
+            false => self.patience(),
+        }
+    }
+
+    /// A silence says less about the peer where ways lose many frames: the first ones double nothing.
     fn patience_now(&self) -> Duration {
-        self.patience().saturating_mul(1 << self.backoff.min(5)).min(LOSS_TIME_LIMIT)
+        let doubled = if self.paths.is_one_lossy() { self.backoff.saturating_sub(2) } else { self.backoff };
+        self.loss_time().saturating_mul(1 << doubled.min(5)).min(LOSS_TIME_LIMIT)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Millis> {
@@ -271,7 +281,7 @@ impl Flight {
             return Vec::new();
         }
         self.backoff = 0;
-        self.overdue(self.patience(), now)
+        self.overdue(self.loss_time(), now)
     }
 
     fn overdue(&mut self, patience: Duration, now: Millis) -> Vec<Sent> {

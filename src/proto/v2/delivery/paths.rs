@@ -82,6 +82,11 @@ impl Paths {
         self.0.get(&Some(path)).is_none_or(|path| path.window.is_orderly())
     }
 
+    /// Whether a way that a file takes loses many frames.
+    pub(super) fn is_one_lossy(&self) -> bool {
+        self.0.iter().any(|(way, path)| way.is_some() && !path.window.is_orderly())
+    }
+
     /// After how long a frame is overdue that later ones have passed by.
     pub(super) fn patience(&self, path: Option<u8>) -> Duration {
         let round_trip = self.0.get(&path).and_then(|path| path.round_trip);
