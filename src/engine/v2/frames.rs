@@ -239,5 +239,9 @@ impl Core {
 
 /// What a talk knows of the way over one of its relays.
 fn way_of(delivery: &Delivery, path: u8, steady: Millis) -> Way {
-    Way { open: delivery.has_room_on(path), shunned: delivery.is_shunned(path, steady) }
+    Way {
+        open: delivery.has_room_on(path),
+        shunned: delivery.is_shunned(path, steady),
+        lossy: delivery.loses_many(path),
+    }
 }

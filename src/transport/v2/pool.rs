@@ -62,8 +62,10 @@ pub struct SessionOptions {
 pub struct Way {
     /// It takes one more piece of a file now.
     pub open: bool,
-    /// It has lost some lately.
+    /// What went over it last is lost.
     pub shunned: bool,
+    /// It loses many, and not all.
+    pub lossy: bool,
 }
 
 /// No more session keys can be listened for.
@@ -407,7 +409,7 @@ impl Members {
     }
 
     /// The ways that take a piece of a file now, how fit each is, and the bytes of such pieces that wait for it. One that
-    /// is in doubt takes none while there is another, be that as full as it may.
+    /// is in doubt takes none while there is one that loses little, be that as full as it may.
     fn ways<'r>(
         &self,
         relays: &'r [RelayId],
@@ -418,12 +420,12 @@ impl Members {
             let desk = self.links.get(relay)?.link.desk();
             let (standing, queued, way) = (desk.standing(now), desk.frames.bulk_bytes(), way(path));
             let doubted = way.shunned || standing == Standing::Doubted;
-            (standing != Standing::Down).then_some((doubted, way.open, (path, relay, standing, queued)))
+            (standing != Standing::Down).then_some((doubted, way, (path, relay, standing, queued)))
         });
         let up: Vec<_> = up.collect();
-        let best = up.iter().map(|(doubted, ..)| *doubted).min();
+        let is_one_good = up.iter().any(|(doubted, way, _)| !doubted && !way.lossy);
         up.into_iter()
-            .filter(|(doubted, open, _)| *open && Some(*doubted) == best)
+            .filter(|(doubted, way, _)| way.open && !(*doubted && is_one_good))
             .map(|(.., way)| way)
             .collect()
     }

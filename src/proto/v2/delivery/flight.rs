@@ -35,6 +35,8 @@ pub(super) struct Sent {
     pub(super) reported: Option<u64>,
     /// The way that it went; none for two at once.
     pub(super) path: Option<u8>,
+    /// The frame that went the same way before it.
+    pub(super) after: Option<u64>,
 }
 
 /// Adds a number to the largest ones.
@@ -62,6 +64,8 @@ pub(super) struct Flight {
     top: Vec<u64>,
     /// The same for each way: one may be quicker than another, and what has passed by on it says nothing.
     tops: BTreeMap<Option<u8>, Vec<u64>>,
+    /// The newest frame of each way that a file takes.
+    newest: BTreeMap<u8, u64>,
     paths: Paths,
     smoothed: Option<Duration>,
     /// How often the loss timer fired since the peer was last heard.
@@ -134,15 +138,16 @@ impl Flight {
             .iter()
             .flat_map(|range| self.sent.range(range.clone()).map(|(number, _)| *number))
             .collect();
+        let taken: Vec<(u64, Sent)> =
+            numbers.into_iter().filter_map(|number| Some((number, self.sent.remove(&number)?))).collect();
         let (mut acknowledged, mut landed) = (Vec::new(), BTreeMap::new());
         let before = self.tops.clone();
-        for number in numbers {
-            let Some(sent) = self.sent.remove(&number) else { continue };
+        for (number, sent) in taken {
             let first = self.land(number, &sent);
             let overtaken = |top: &Vec<u64>| top.first().is_some_and(|top| number < *top);
-            if before.get(&sent.path).is_some_and(overtaken) {
-                self.paths.disordered(sent.path);
-            }
+            let is_late = before.get(&sent.path).is_some_and(overtaken);
+            let is_early = sent.after.is_some_and(|after| self.sent.contains_key(&after));
+            self.paths.arrived(sent.path, !is_late && !is_early);
             // One that was given up too early measures as well: otherwise a way that is slow would never be known to be.
             if sent.path.is_some() {
                 let round_trip = now.since(sent.at).saturating_sub(ack.delay);
@@ -194,6 +199,7 @@ impl Flight {
     pub(super) fn went(&mut self, number: u64, path: u8) {
         if let Some(sent) = self.sent.get_mut(&number) {
             sent.path = Some(path);
+            sent.after = self.newest.insert(path, number);
             if self.under_way.contains(&number) {
                 self.paths.left(sent.path, sent.size);
             }
@@ -212,6 +218,11 @@ impl Flight {
 
     pub(super) fn is_shunned(&self, path: u8, now: Millis) -> bool {
         self.paths.is_shunned(path, now)
+    }
+
+    /// Whether a way that a piece of a file took is none that holds frames up, but one that loses them.
+    pub(super) fn loses_many(&self, path: Option<u8>) -> bool {
+        path.is_some_and(|path| !self.paths.is_orderly(path))
     }
 
     /// They are lost, and since when that is known; without it they have never left. They stay known: a late
@@ -234,8 +245,18 @@ impl Flight {
         self.smoothed.map_or(LOSS_TIME, |smoothed| (smoothed * 2).clamp(LOSS_TIME, LOSS_TIME_LIMIT))
     }
 
+    /// The same where ways lose many frames: to wait for one that comes late costs more there than to send it again.
+    fn loss_time(&self) -> Duration {
+        match self.paths.is_one_lossy() {
+            true => (self.patience() / 2).max(LOSS_TIME),
+            false => self.patience(),
+        }
+    }
+
+    /// A silence says less about the peer where ways lose many frames: the first ones double nothing.
     fn patience_now(&self) -> Duration {
-        self.patience().saturating_mul(1 << self.backoff.min(5)).min(LOSS_TIME_LIMIT)
+        let doubled = if self.paths.is_one_lossy() { self.backoff.saturating_sub(2) } else { self.backoff };
+        self.loss_time().saturating_mul(1 << doubled.min(5)).min(LOSS_TIME_LIMIT)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Millis> {
@@ -260,7 +281,7 @@ impl Flight {
             return Vec::new();
         }
         self.backoff = 0;
-        self.overdue(self.patience(), now)
+        self.overdue(self.loss_time(), now)
     }
 
     fn overdue(&mut self, patience: Duration, now: Millis) -> Vec<Sent> {

@@ -315,6 +315,11 @@ impl Delivery {
         self.flight.is_shunned(path, now)
     }
 
+    /// Whether a way loses so many frames that it is not to be preferred to one that is shunned.
+    pub fn loses_many(&self, path: u8) -> bool {
+        self.flight.loses_many(Some(path))
+    }
+
     /// Whether this way takes one more frame of files without making what is said wait behind it: see [`window`].
     ///
     /// [`window`]: super::window
@@ -436,7 +441,9 @@ impl Delivery {
 
     fn lose(&mut self, lost: Vec<Sent>) {
         for sent in lost {
-            self.outgoing.lose(&sent.entries, self.durable, |number| self.flight.is_under_way(number));
+            let urgent = self.flight.loses_many(sent.path);
+            let is_under_way = |number| self.flight.is_under_way(number);
+            self.outgoing.lose(&sent.entries, urgent, self.durable, is_under_way);
             self.ping_wanted |= sent.ping && self.heard_at <= sent.at;
         }
     }
@@ -530,9 +537,9 @@ impl Delivery {
         }
         let epoch = self.epochs.for_sending(number, now);
         let reported = ack.as_ref().and_then(Ack::largest);
-        let bulk = entries.iter().any(|entry| entry.stream >= FIRST_FILE);
-        let keys =
+        let keys: Vec<_> =
             entries.iter().filter(|entry| entry.seq > 0).map(|entry| (entry.stream, entry.seq)).collect();
+        let bulk = entries.iter().any(|entry| entry.stream >= FIRST_FILE) && !self.outgoing.is_urgent(&keys);
         let plaintext = frame::pad(&Batch { ack, entries }.encode()).expect("it was filled up to the limit");
         self.receipts.sent();
         self.ping_wanted &= !ping;
@@ -544,6 +551,7 @@ impl Delivery {
             ping,
             reported,
             path: None,
+            after: None,
         });
         self.lose(lost);
         Some(Transmit { epoch, number, plaintext, bulk })

@@ -182,7 +182,7 @@ pub struct Transmit {
     /// What is sealed, padded.
     pub plaintext: Vec<u8>,
     /// It carries pieces of files and nothing that anybody waits for: one way is enough, and
-    /// [`Delivery::handle_sent`] is to be told which.
+    /// [`Delivery::handle_sent`] is to be told which. Pieces that a way has lost which loses many go over two, as all else.
     pub bulk: bool,
 }
 

@@ -9,6 +9,9 @@ use crate::proto::v2::batch::{BODY_LIMIT, CONTROL, Entry, FIRST_FILE, Kind, TEXT
 use crate::proto::v2::body;
 use crate::proto::{MessageId, Millis};
 
+/// When no more pieces of files are left than this, those that were lost go out twice.
+const LAST_PIECES: usize = 16;
+
 /// Where an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -28,6 +31,8 @@ struct Unacked {
     offset: u64,
     /// It has left, or may have in an earlier life: a receipt is not added to it any more.
     fixed: bool,
+    /// A way that loses many frames has lost it: the next time it goes over two.
+    urgent: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -106,7 +111,8 @@ impl Outgoing {
             (message.last, message.left) = (key, message.left + 1);
             self.deadlines.extend(deadline.map(|at| (at, entry.id)));
         }
-        self.unacked.insert(key, Unacked { entry, place: Place::Waiting, point, offset, fixed });
+        self.unacked
+            .insert(key, Unacked { entry, place: Place::Waiting, point, offset, fixed, urgent: false });
     }
 
     // ---- getters ----
@@ -279,6 +285,13 @@ impl Outgoing {
         entries
     }
 
+    /// Whether these are to go over two ways, though one is enough for pieces of files: each of the last few that is lost
+    /// costs all the time until that is known.
+    pub(super) fn is_urgent(&self, keys: &[Key]) -> bool {
+        self.unacked.range((FIRST_FILE, 0)..).nth(LAST_PIECES).is_none()
+            && keys.iter().any(|key| self.unacked.get(key).is_some_and(|unacked| unacked.urgent))
+    }
+
     /// Whether [`Self::fill`] would find something.
     pub(super) fn has_waiting(&self, files: bool) -> bool {
         match files {
@@ -321,14 +334,21 @@ impl Outgoing {
         Some(message)
     }
 
-    /// The frame of this number, which carried these, is lost.
-    pub(super) fn lose(&mut self, keys: &[Key], durable: u64, is_under_way: impl Fn(u64) -> bool) {
+    /// The frame of this number, which carried these, is lost; `urgent` if its way loses many.
+    pub(super) fn lose(
+        &mut self,
+        keys: &[Key],
+        urgent: bool,
+        durable: u64,
+        is_under_way: impl Fn(u64) -> bool,
+    ) {
         for key in keys {
             if let Some(unacked) = self.unacked.get_mut(key)
                 && let Place::Sent(number) = unacked.place
                 && !is_under_way(number)
             {
                 unacked.place = Place::Waiting;
+                unacked.urgent |= urgent;
                 if unacked.point <= durable {
                     self.waiting.insert(*key);
                 }

@@ -60,9 +60,9 @@ impl Paths {
         self.0.entry(path).or_default().window.came(landed, now);
     }
 
-    /// A frame of this way is acknowledged after one that left later.
-    pub(super) fn disordered(&mut self, path: Option<u8>) {
-        self.0.entry(path).or_default().window.disordered();
+    /// A frame of this way is acknowledged, in its turn or not: see [`Window::arrived`].
+    pub(super) fn arrived(&mut self, path: Option<u8>, in_turn: bool) {
+        self.0.entry(path).or_default().window.arrived(in_turn);
     }
 
     /// A frame is lost that left this way then.
@@ -75,6 +75,16 @@ impl Paths {
     /// Whether a way takes one more frame without making others wait.
     pub(super) fn has_room(&self, path: u8) -> bool {
         self.0.get(&Some(path)).is_none_or(|path| path.window.has_room())
+    }
+
+    /// Whether what a way delays stands in a queue: see [`window`](super::window).
+    pub(super) fn is_orderly(&self, path: u8) -> bool {
+        self.0.get(&Some(path)).is_none_or(|path| path.window.is_orderly())
+    }
+
+    /// Whether a way that a file takes loses many frames.
+    pub(super) fn is_one_lossy(&self) -> bool {
+        self.0.iter().any(|(way, path)| way.is_some() && !path.window.is_orderly())
     }
 
     /// After how long a frame is overdue that later ones have passed by.

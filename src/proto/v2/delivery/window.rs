@@ -4,8 +4,9 @@
 //! is said then stands behind it. So the round trip is watched: by how much it is above the shortest one is what the queue
 //! takes, and that is kept near [`QUEUE`].
 //!
-//! A queue keeps its order. A way on which frames overtake each other delays them for another reason, which a smaller
-//! window does not help: there is no limit for it until enough frames have come in order.
+//! A queue keeps its order and loses nothing. A way on which frames overtake each other, or many of them never arrive,
+//! delays them for another reason, which a smaller window does not help: round trips say nothing until enough frames
+//! have come in their turn.
 //!
 //! ```text
 //!   start: twice as much each round trip ── a queue is seen ──► a little more each round trip without a queue,
@@ -23,7 +24,14 @@ const QUEUE: Duration = Duration::from_millis(100);
 const FRAME: usize = 32 << 10;
 /// What may always be under way, and before anything has come back: one frame on the way while the peer commits another.
 const LEAST: usize = 2 * FRAME;
-/// How many acknowledgements in order it takes after one out of order, until round trips are believed again.
+/// What may be under way on a way whose round trips say nothing: half a second's worth where a second goes by until
+/// something comes back, and no more than one such way loses at once when its relay hangs up.
+const LOSSY: usize = 16 * FRAME;
+/// How many frames in their turn make up for one out of its turn: a way that loses less than every ninth is a queue.
+const OUT_OF_TURN: u32 = 8;
+/// From here on, two frames out of turn lately, a way is none.
+const DISORDER: u32 = 2 * OUT_OF_TURN;
+/// How many frames in their turn it takes at most until round trips are believed again.
 const ORDERLY: u32 = 64;
 /// For how long the shortest round trip is believed, at least; for twice as long at most. A way that has become longer
 /// looks like a queue until then.
@@ -54,8 +62,10 @@ pub(super) struct Window {
     turned_at: Option<Millis>,
     /// When it was halved last: what had left before says the same once more.
     halved_at: Option<Millis>,
-    /// How many acknowledgements still have to come in order.
+    /// How many frames have to come in their turn until there is nothing to make up for.
     disorder: u32,
+    /// Its round trips say something about a queue.
+    orderly: bool,
 }
 
 impl Default for Window {
@@ -69,6 +79,7 @@ impl Default for Window {
             turned_at: None,
             halved_at: None,
             disorder: 0,
+            orderly: true,
         }
     }
 }
@@ -76,7 +87,12 @@ impl Default for Window {
 impl Window {
     /// Whether one more frame may leave.
     pub(super) fn has_room(&self) -> bool {
-        self.disorder > 0 || self.under_way + FRAME <= self.limit
+        self.under_way + FRAME <= if self.orderly { self.limit } else { self.limit.max(LOSSY) }
+    }
+
+    /// Whether frames keep their order on this way, and arrive.
+    pub(super) fn is_orderly(&self) -> bool {
+        self.orderly
     }
 
     /// A frame has left.
@@ -89,19 +105,19 @@ impl Window {
         self.under_way = self.under_way.saturating_sub(bytes);
     }
 
-    /// A frame is acknowledged after one that left later.
-    pub(super) fn disordered(&mut self) {
-        self.disorder = ORDERLY;
+    /// A frame is acknowledged: in its turn, or after one that left later, or while the one before it is still missing.
+    pub(super) fn arrived(&mut self, in_turn: bool) {
+        self.disorder = match in_turn {
+            true => self.disorder.saturating_sub(1),
+            false => (self.disorder + OUT_OF_TURN).min(ORDERLY),
+        };
+        self.orderly = self.disorder == 0 || self.orderly && self.disorder < DISORDER;
     }
 
     /// Frames are acknowledged; they count as under way no more.
     pub(super) fn came(&mut self, landed: Landed, now: Millis) {
-        if self.disorder > 0 {
-            self.disorder -= 1;
-            return;
-        }
         // A shorter frame has a shorter round trip, which says nothing about the others.
-        if landed.size < FRAME {
+        if !self.orderly || landed.size < FRAME {
             return;
         }
         self.turn(landed.round_trip, now);
@@ -127,7 +143,7 @@ impl Window {
 
     /// A frame is taken for lost, which left then. A relay loses frames for many reasons; without a queue it was not ours.
     pub(super) fn lost(&mut self, sent_at: Millis, now: Millis) {
-        if self.disorder == 0 && self.queue >= QUEUE {
+        if self.orderly && self.queue >= QUEUE {
             self.halve(sent_at, now);
         }
     }

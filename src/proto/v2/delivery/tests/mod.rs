@@ -91,6 +91,8 @@ struct World {
     network: BTreeMap<(Millis, u64), UnderWay>,
     /// Relays that carry pieces of files.
     ways: u8,
+    /// What is no piece of a file goes over two relays, each with its own weather.
+    twice: bool,
     /// Bytes a second that leave side 0, one frame after the other, and when the last of them will have left. Then frames
     /// arrive in the order in which they left, as they do over one relay.
     uplink: Option<(u64, Millis)>,
@@ -148,6 +150,7 @@ impl World {
             sides: [Side::new(), Side::new()],
             network: BTreeMap::new(),
             ways: 3,
+            twice: false,
             uplink: None,
             handshakes: vec![],
             sent: 0,
@@ -184,7 +187,11 @@ impl World {
     fn transmit(&mut self, side: usize) {
         loop {
             let machine = &mut self.sides[side].machine;
-            let open = (0..self.ways).find(|way| machine.has_room_on(*way));
+            // As the pool chooses: one that is shunned takes nothing while there is a good one.
+            let is_shunned = |way| machine.is_shunned(way, self.now);
+            let is_one_good = (0..self.ways).any(|way| !is_shunned(way) && !machine.loses_many(way));
+            let open =
+                (0..self.ways).find(|way| machine.has_room_on(*way) && !(is_shunned(*way) && is_one_good));
             machine.hold_files(open.is_none());
             let Some(frame) = machine.poll_transmit(self.now) else { break };
             if frame.bulk {
@@ -194,11 +201,14 @@ impl World {
             if self.keep_log {
                 self.log.push((side, frame.clone()));
             }
-            let copies = match self.dice.below(100) {
-                roll if roll < self.weather.dropped => 0,
-                roll if roll < self.weather.dropped + self.weather.repeated => 2,
-                _ => 1,
-            };
+            let mut copies = 0;
+            for _ in 0..if self.twice && !frame.bulk { 2 } else { 1 } {
+                copies += match self.dice.below(100) {
+                    roll if roll < self.weather.dropped => 0,
+                    roll if roll < self.weather.dropped + self.weather.repeated => 2,
+                    _ => 1,
+                };
+            }
             let mut left = self.now;
             if let Some((rate, free_at)) = &mut self.uplink
                 && side == 0
