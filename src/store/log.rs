@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 
 use super::{LOG, PAGE};
 
-/// Of the file: its header, and of each page a header and the page. Where pages are larger, a little more than is needed.
+/// Of the file: its header, and of each page a header and the page.
 const FULL_SIZE: u64 = 32 + (24 + PAGE as u64) * (LOG / PAGE) as u64;
 
 /// How far that is.
