@@ -56,9 +56,10 @@ impl Parcels {
 }
 
 impl Core {
-    /// When a file is to be carried again.
+    /// When a file is to be carried again; at once, where a command that had waited has just handed one in.
     pub(in crate::engine) fn parcels_wake(&self) -> Option<Millis> {
-        self.lines.parcels.next
+        let Parcels { stale, next, .. } = &self.lines.parcels;
+        if *stale { Some(Millis::default()) } else { *next }
     }
 
     /// Begins what is due, once the batch is committed; gives up what was tried for a day.
