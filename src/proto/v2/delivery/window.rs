@@ -24,8 +24,8 @@ const QUEUE: Duration = Duration::from_millis(100);
 const FRAME: usize = 32 << 10;
 /// What may always be under way, and before anything has come back: one frame on the way while the peer commits another.
 const LEAST: usize = 2 * FRAME;
-/// What may be under way on a way whose round trips say nothing: half a second's worth where a second goes by until
-/// something comes back, and no more than one such way loses at once when its relay hangs up.
+/// What may be under way on a way whose round trips say nothing: 512 KiB. More would be lost at once where a relay hangs
+/// up, and less would not be enough where a second goes by until something comes back.
 const LOSSY: usize = 16 * FRAME;
 /// How many frames in their turn make up for one out of its turn: a way that loses less than every ninth is a queue.
 const OUT_OF_TURN: u32 = 8;
