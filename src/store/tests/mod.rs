@@ -259,6 +259,28 @@ fn noise_comes_only_when_asked_for_and_so_does_what_one_did_oneself() {
 }
 
 #[test]
+fn noise_behind_what_a_consumer_took_can_still_be_asked_for() {
+    let folder = folder();
+    let mut store = store(&folder);
+    let relayed = || happened(EventKind::MessageRelayed, None);
+    let cursors: Vec<_> = (0..3).map(|_| store.add_event(&relayed()).unwrap()).collect();
+    let own = NewEvent { own: true, ..happened(EventKind::CallEnded, None) };
+    let ended = store.add_event(&own).unwrap();
+    let kinds = vec![EventKind::MessageRelayed, EventKind::CallEnded];
+    let asked = Filter { consumer: Some("cli".into()), kinds, ..Filter::default() };
+    for cursor in cursors.into_iter().chain([ended]) {
+        assert_eq!(store.peek(&asked).unwrap().map(|entry| entry.cursor), Some(cursor));
+        store.take("cli", cursor).unwrap();
+    }
+    assert!(store.peek(&asked).unwrap().is_none());
+    assert_eq!(
+        store.count("SELECT count(*) FROM taken", []).unwrap(),
+        0,
+        "the low-water mark has passed them"
+    );
+}
+
+#[test]
 fn untaken_is_what_no_consumer_passed_and_nothing_has_settled() {
     let folder = folder();
     let mut store = store(&folder);
