@@ -229,7 +229,10 @@ async fn receive(
                 to_session.send(message).await?;
             }
             Verdict::PassAtPace => {
-                sleep_until(pace.step(Instant::now())).await;
+                // Not slept when it is in pace: a timer that is due already still takes its millisecond.
+                if let Some(due) = pace.step(Instant::now()) {
+                    sleep_until(due).await;
+                }
                 to_session.send(message).await?;
             }
             Verdict::PassWhenAnswerable { subscription, wraps } => {
@@ -266,11 +269,11 @@ impl Pace {
         Self { interval, saved, next: now.checked_sub(saved).unwrap_or(now) }
     }
 
-    /// When the event that came now may be read.
-    fn step(&mut self, now: Instant) -> Instant {
+    /// When the event that came now may be read, unless at once.
+    fn step(&mut self, now: Instant) -> Option<Instant> {
         let due = self.next.max(now.checked_sub(self.saved).unwrap_or(now));
         self.next = due + self.interval;
-        due.max(now)
+        Some(due).filter(|due| *due > now)
     }
 }
 
@@ -390,7 +393,7 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::new(&limits, start);
         let waits = |pace: &mut Pace, at: Instant, steps: usize| -> Vec<u128> {
-            (0..steps).map(|_| (pace.step(at) - at).as_millis()).collect()
+            (0..steps).map(|_| pace.step(at).map_or(0, |due| (due - at).as_millis())).collect()
         };
         assert_eq!(waits(&mut pace, start, 6), [0, 0, 0, 0, 100, 200]);
         let later = start + Duration::from_secs(3_600);
