@@ -309,6 +309,7 @@ impl Core {
             self.batch(batch);
         };
         self.end_durability();
+        self.pump_last();
         self.farewell().await;
         // A receiver that is gone means that nobody waits for the end.
         stopped.map(|sender| sender.send(()));

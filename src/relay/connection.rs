@@ -392,11 +392,10 @@ mod tests {
         let limits = Limits { events_per_second: 10, events_at_once: 3, ..Limits::default() };
         let start = Instant::now();
         let mut pace = Pace::new(&limits, start);
-        let waits = |pace: &mut Pace, at: Instant, steps: usize| -> Vec<u128> {
-            (0..steps).map(|_| pace.step(at).map_or(0, |due| (due - at).as_millis())).collect()
-        };
-        assert_eq!(waits(&mut pace, start, 6), [0, 0, 0, 0, 100, 200]);
+        let waits = |pace: &mut Pace, at: Instant| [(); 6].map(|()| Some(pace.step(at)? - at));
+        let (no, ms) = (None, |ms| Some(Duration::from_millis(ms)));
+        assert_eq!(waits(&mut pace, start), [no, no, no, no, ms(100), ms(200)]);
         let later = start + Duration::from_secs(3_600);
-        assert_eq!(waits(&mut pace, later, 6), [0, 0, 0, 0, 100, 200]);
+        assert_eq!(waits(&mut pace, later), [no, no, no, no, ms(100), ms(200)]);
     }
 }

@@ -175,6 +175,17 @@ impl Core {
         }
     }
 
+    /// Before the end: what was taken is told now.
+    pub(in crate::engine) fn pump_last(&mut self) {
+        let all: Vec<CallId> = self.lines.talks.keys().copied().collect();
+        for id in all {
+            let Some(talk) = self.lines.talks.get_mut(&id) else { continue };
+            talk.delivery.hurry_reads();
+            talk.stirred = true;
+        }
+        self.pump_talks();
+    }
+
     /// The batch is committed: what it made durable may be acknowledged, and what waits may leave.
     pub(in crate::engine) fn pump_talks(&mut self) {
         let (steady, unix) = (self.steady(), self.wall().as_secs());

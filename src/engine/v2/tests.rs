@@ -92,6 +92,19 @@ async fn what_a_call_left_unsaid_comes_by_mail_into_its_transcript() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_taken_before_a_stop_is_acknowledged_before_it() {
+    let relay = relay().await;
+    let alice = Agent::start("alice", &relay.url());
+    let bob = Agent::start("bob", &relay.url());
+    connected(&alice, &bob).await;
+    let sent = alice.say("last words").await;
+    bob.event(&[EventKind::MessageReceived]).await;
+    bob.engine.stop().await;
+    let wait = Command::AwaitMessage { message: sent.message, state: MessageState::Read, timeout_s: LONG_S };
+    assert_eq!(alice.ask::<api::MessageReply>(wait).await.message.state, MessageState::Read);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_to_an_agent_that_is_away_is_missed_with_its_topic_and_can_be_called_back() {
     let relay = relay().await;
     let alice = Agent::with("alice", &relay.url(), |settings| settings.ring_time_s = 1);

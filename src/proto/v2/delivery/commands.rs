@@ -66,6 +66,11 @@ impl Delivery {
         Ok(())
     }
 
+    /// What the application has taken is told with the next frame: nothing more comes that could go with it.
+    pub fn hurry_reads(&mut self) {
+        self.receipt_at = None;
+    }
+
     /// Opens a stream for a file of ours; the offer names it.
     ///
     /// # Errors
