@@ -151,13 +151,23 @@ async fn converse(
             pin!(deliver(from_session, &mut to_client, replies_waiting, &answers, &asked, house));
         // The way out comes first and the way in last: all three share one task's time, and a client that
         // publishes without a pause must not starve its own answers.
-        tokio::select! {
+        let (end, has_left) = tokio::select! {
             biased;
-            _ = stop.changed() => Err(Cut::Stopping),
-            end = &mut outbound => end,
-            end = &mut session => Err(Cut::Session(end.err().map(|error| error.to_string()).unwrap_or_default())),
-            end = &mut inbound => end,
+            _ = stop.changed() => (Err(Cut::Stopping), false),
+            end = &mut outbound => (end, false),
+            end = &mut session => {
+                (Err(Cut::Session(end.err().map(|error| error.to_string()).unwrap_or_default())), false)
+            }
+            end = &mut inbound => {
+                let has_left = end.is_ok();
+                (end, has_left)
+            }
+        };
+        if has_left {
+            // What the client said before is still carried out.
+            let _in_time = timeout(GOODBYE, session).await.is_ok();
         }
+        end
     };
     match end {
         Ok(()) => tracing::debug!(%peer, "disconnected"),
@@ -203,7 +213,7 @@ async fn receive(
         let message = tokio::select! {
             message = from_client.next() => match message {
                 Some(message) => message?,
-                None => return Ok(()),
+                None => return to_session.close().await.map_err(Cut::from),
             },
             _ = pings.tick() => {
                 if unanswered == 2 {

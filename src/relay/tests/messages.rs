@@ -25,6 +25,28 @@ async fn a_stored_event_comes_back_and_a_live_one_reaches_another_connection() {
 }
 
 #[tokio::test]
+async fn what_a_client_publishes_right_before_it_leaves_is_carried_out() {
+    let relay = start().await;
+    let keys = Keys::generate();
+    let mut bob = Client::connect(&relay.url()).await;
+    assert!(bob.stored(json!({"kinds": [21059]})).await.is_empty());
+    for round in 0..20 {
+        let mut alice = Client::connect(&relay.url()).await;
+        let words: Vec<Event> =
+            (0..5).map(|number| sign(&keys, 21059, &format!("{round} {number}"), &[])).collect();
+        for event in &words {
+            let message = Message::text(format!(r#"["EVENT",{}]"#, event.as_json()));
+            within(alice.socket.feed(message)).await.expect("sent");
+        }
+        within(alice.socket.close(None)).await.expect("closed");
+        for event in &words {
+            assert_eq!(bob.expect().await[2]["id"], event.id.to_hex());
+        }
+    }
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn a_flood_of_2000_notes_is_accepted_and_delivered() {
     let relay = start().await;
     let keys = Keys::generate();

@@ -147,9 +147,9 @@ impl Actor {
         }
         info!(relay = %link.relay, "relay is up");
         let mut talk = Conversation::new(&link, link.now());
-        let (sink, stream) = socket.split();
+        let (sink, mut stream) = socket.split();
         let mut wire = Wire { sink, unsent: VecDeque::new(), unflushed: false, leave_by: None };
-        let leave = self.talk(&mut talk, &mut wire, stream, redial).await;
+        let leave = self.talk(&mut talk, &mut wire, &mut stream, redial).await;
         talk.end(&leave);
         {
             let mut desk = link.desk();
@@ -162,8 +162,13 @@ impl Actor {
         if well && !leave.is_misbehaviour() {
             backoff.reset();
         }
-        // The relay may be deaf by now: a goodbye is a courtesy.
-        let _ = timeout(GOODBYE, wire.sink.close()).await;
+        // The relay may be deaf by now: a goodbye is a courtesy. But who hangs up with answers unread, resets the
+        // connection, and a relay that cannot write any more may not read any more either.
+        let goodbye = async {
+            let _ = wire.sink.close().await;
+            while matches!(leave, Leave::Stopped) && matches!(stream.next().await, Some(Ok(_))) {}
+        };
+        let _ = timeout(GOODBYE, goodbye).await;
         while let Some(delivery) = talk.next_delivery() {
             self.hand_over(delivery).await;
         }
@@ -175,7 +180,7 @@ impl Actor {
         &mut self,
         talk: &mut Conversation<'_>,
         wire: &mut Wire,
-        mut stream: SplitStream<Socket>,
+        stream: &mut SplitStream<Socket>,
         redial: u64,
     ) -> Leave {
         let link = self.link.clone();
