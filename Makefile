@@ -33,7 +33,7 @@ AS_MATURIN = PYO3_BUILD_EXTENSION_MODULE=1 \
 
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src skill -type f)
 # The tests wait for the most part, so two share a core gladly. Those of a file share its relay.
-SIDE_BY_SIDE := --numprocesses 4 --dist loadfile
+SIDE_BY_SIDE := --numprocesses 3 --dist loadfile
 NEXTEST := $(shell command -v cargo-nextest)
 DENY := $(shell command -v cargo-deny)
 

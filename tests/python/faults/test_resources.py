@@ -179,10 +179,11 @@ def test_a_full_disk_refuses_and_does_not_lose(
         alice, bob = (bound, other) if whose == "the sender's" else (other, bound)
         bob.ok("status")
         alice.sees(str(bob.agent_id))
-        it = stack.enter_context(exchange(alice, bob, tmp_path, seed=1, plan=Plan(texts=200, files=2)))
+        # More than fit into the log, which has its full size before the disk is full.
+        it = stack.enter_context(exchange(alice, bob, tmp_path, seed=1, plan=Plan(texts=600, files=2)))
         it.connect()
         filler = small_disk / "filler"
-        it.when(it.size // 4, lambda: fill(filler))
+        it.when(it.size // 8, lambda: fill(filler))
         it.start()
         wait_until(filler.exists, "the disk to be full")
         side = it.alice if bound is alice else it.bob
