@@ -9,7 +9,8 @@
 //!
 //! The builder wants a byte stream that is a WebSocket already, and puts no limits on it. So the client's WebSocket
 //! ends here, under our limits, and the builder gets one end of a pipe. The three loops (inbound, outbound, the
-//! builder's session) are one task; the first that ends, ends the connection.
+//! builder's session) are one task; the first that ends, ends the connection, but what a client said before it left is
+//! still carried out.
 //!
 //! Invariants:
 //! * what waits for a client is bounded: the pipe, [`REPLIES`], one frame on its way, and an answer to a REQ, of
@@ -151,16 +152,15 @@ async fn converse(
             pin!(deliver(from_session, &mut to_client, replies_waiting, &answers, &asked, house));
         // The way out comes first and the way in last: all three share one task's time, and a client that
         // publishes without a pause must not starve its own answers.
-        let (end, has_left) = tokio::select! {
+        let mut has_left = false;
+        let end = tokio::select! {
             biased;
-            _ = stop.changed() => (Err(Cut::Stopping), false),
-            end = &mut outbound => (end, false),
-            end = &mut session => {
-                (Err(Cut::Session(end.err().map(|error| error.to_string()).unwrap_or_default())), false)
-            }
+            _ = stop.changed() => Err(Cut::Stopping),
+            end = &mut outbound => end,
+            end = &mut session => Err(Cut::Session(end.err().map(|error| error.to_string()).unwrap_or_default())),
             end = &mut inbound => {
-                let has_left = end.is_ok();
-                (end, has_left)
+                has_left = end.is_ok();
+                end
             }
         };
         if has_left {

@@ -104,12 +104,10 @@ impl Store {
         for cursor in cursors.range(low + 1..) {
             self.execute("INSERT INTO taken VALUES (?, ?) ON CONFLICT DO NOTHING", (&consumer, cursor))?;
         }
-        // Never past the newest taken: what comes only when asked for stops nobody, and may still be asked for behind it.
-        let newest =
-            self.count("SELECT coalesce(max(cursor), 0) FROM taken WHERE consumer = ?", [&consumer])?;
+        // Never past what was taken now: what comes only when asked for stops nobody, and may still be asked for behind it.
+        let newest = cursors.last().copied().unwrap_or(low);
         let filter = Filter { consumer: Some(consumer), ..Filter::default() };
-        let first = self.peek(&filter)?.map_or(u64::MAX, |first| first.cursor);
-        let new_low = newest.min(first - 1);
+        let new_low = self.peek(&filter)?.map_or(newest, |first| newest.min(first.cursor - 1));
         if new_low > low {
             self.execute("UPDATE consumers SET low = ?2 WHERE name = ?1", (&filter.consumer, new_low))?;
             self.execute(

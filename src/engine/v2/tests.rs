@@ -92,7 +92,7 @@ async fn what_a_call_left_unsaid_comes_by_mail_into_its_transcript() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_taken_before_a_stop_is_acknowledged_before_it() {
+async fn what_was_taken_before_a_stop_is_told_before_it() {
     let relay = relay().await;
     let alice = Agent::start("alice", &relay.url());
     let bob = Agent::start("bob", &relay.url());
