@@ -127,10 +127,12 @@ const commands = {
   },
   async accept() {
     if (!waiting) throw new Error('no call request')
-    call = { room: waiting.room, peer: waiting.peer }
+    const { room, peer } = waiting
     waiting = null
+    call = { room, peer }
+    // An `end_call` that answers this can be here before the relay's OK: the call may be over then.
     await tellInCall('call_accepted', { agentId, agentName: name })
-    return call.room
+    return room
   },
   async reject({ reason }) {
     if (!waiting) throw new Error('no call request')
