@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import pytest
 
 from parts.chaos import report
 from parts.debian import debian_part
-from parts.engine import Engine, Refused
+from parts.engine import Engine, Lost, Refused
 from parts.exchange import FULL, Exchange, Plan, Side, exchange
 from parts.fixtures import NewHome
 from parts.home import Home
@@ -37,6 +37,8 @@ UNIMPEDED_S = 4.0
 # How often something is refused before there is room again.
 REFUSALS = 20
 DISK_BYTES = 8 * 1024 * 1024
+# An event that does not happen in these tests.
+NEVER = "escalation.answered"
 
 
 @contextmanager
@@ -373,9 +375,11 @@ def test_death_at_the_k_th_sync_of_a_start(
 ) -> None:
     home = new_home("home", *three_relays)
     pubkey = None
+    cursor = 0
     if home_is == "in use":
         pubkey = home.ok("status")["agent"]["pubkey"]
         home.ok("contacts", "add", "somebody", pubkey_of_nobody())
+        cursor = newest(home)
         home.stop()
     died = 0
     for count in itertools.count(1):
@@ -385,7 +389,7 @@ def test_death_at_the_k_th_sync_of_a_start(
         words = [strace, "-f", "-qq", "-o", os.devnull, "-e", f"trace={SYNCS}", "-e", inject]
         process = start([*words, CONSOLE_SCRIPT, "daemon", "run"], folder=tmp_path, environment=home.environment)
         try:
-            wait_until(partial(has_died_or_serves, process, home), "the daemon to die or to serve")
+            wait_until(partial(has_died_or_started, process, home, cursor), "the daemon to die or to be connected")
             alive = process.poll() is None
         finally:
             home.clear()
@@ -396,6 +400,7 @@ def test_death_at_the_k_th_sync_of_a_start(
         assert identity in (None, home.identity_file.read_bytes())
         if home_is == "in use":
             assert [contact["name"] for contact in home.ok("contacts", "list")["contacts"]] == ["somebody"]
+            cursor = newest(home)
         home.stop()
         if alive:
             break
@@ -404,8 +409,19 @@ def test_death_at_the_k_th_sync_of_a_start(
     assert died >= 1
 
 
-def has_died_or_serves(process: subprocess.Popen[str], home: Home) -> bool:
-    return process.poll() is not None or home.is_served()
+def newest(home: Home) -> int:
+    """The place of the newest event of a home."""
+    return int(home.run("wait", "--timeout", "0", "--after", "0", "--for", NEVER).out["cursor"])
+
+
+def has_died_or_started(process: subprocess.Popen[str], home: Home, cursor: int) -> bool:
+    """A start is over with the first event after it: it is told when it is durable, so that there was a sync."""
+    if process.poll() is not None:
+        return True
+    engine = Engine(home)
+    with suppress(Lost), closing(engine):
+        return engine.ask("wait", after=cursor, kinds=["relay.up"], timeout_s=1)["event"] is not None
+    return False
 
 
 def pubkey_of_nobody() -> str:
