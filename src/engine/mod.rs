@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The engine's thread owns all state: the database, the switchboard, the directory. It takes what waits, up to
-//! [`core::BATCH`] inputs, handles them in one transaction, commits once, and only then lets anything out. So a
+//! [`turns::BATCH`] inputs, handles them in one transaction, commits once, and only then lets anything out. So a
 //! burst shares one sync of the disk, and a slow disk stalls neither sockets nor other processes: those are tasks of
 //! the runtime, on the far side of a bounded channel.
 //!
@@ -48,6 +48,7 @@ mod strangers;
 #[cfg(test)]
 mod tests;
 mod torn;
+mod turns;
 mod v2;
 mod views;
 mod waiting;

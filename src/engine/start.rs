@@ -9,11 +9,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::book::Book;
 use super::clock;
 use super::code;
-use super::core::{Core, Inputs, Parts, told};
+use super::core::{Core, Parts, told};
 use super::earlier::{self, Earlier, grace_left};
 use super::handle::{Handle, Request};
 use super::keys;
 use super::seen::SeenEvents;
+use super::turns::Inputs;
 use super::v2::Lines;
 use super::works::Works;
 use crate::api::{Error, ErrorKind};
@@ -61,13 +62,14 @@ impl Engine {
     /// `identity-damaged`, `unsafe-identity`, `agent-id-mismatch`, `database-damaged`, `disk-full`,
     /// `version-mismatch`, `invalid-value`.
     pub fn start(options: Options) -> Result<Self, Error> {
-        let Made { core, inputs, commands, stop } = Made::of(options)?;
+        let Made { core, inputs, commands } = Made::of(options)?;
         let (key, agent_id) = (core.me.key, core.me.agent_id.clone());
         let reloads = core.reloads.subscribe();
+        let (stop, stopping) = oneshot::channel();
         let runtime = Runtime::current();
         std::thread::Builder::new()
             .name("p2p-engine".into())
-            .spawn(move || runtime.block_on(core.run(inputs)))
+            .spawn(move || runtime.block_on(core.run(inputs, stopping)))
             .map_err(|error| Error::internal(format_args!("no thread for the engine: {error}")))?;
         Ok(Self { handle: Handle::new(commands), key, agent_id, reloads, stop: Mutex::new(Some(stop)) })
     }
@@ -110,7 +112,6 @@ pub(super) struct Made {
     pub(super) core: Core,
     inputs: Inputs,
     commands: mpsc::Sender<Request>,
-    stop: oneshot::Sender<oneshot::Sender<()>>,
 }
 
 impl Made {
@@ -133,7 +134,6 @@ impl Made {
         let (commands, command_inputs) = mpsc::channel(COMMANDS);
         let (inbound, relay_inputs) = mpsc::channel(INBOUND);
         let (reports, owner_inputs) = mpsc::channel(REPORTS);
-        let (stop, stop_input) = oneshot::channel();
         let seen = SeenEvents::new(store.seen(SEEN).map_err(|error| told(&error))?, SEEN);
         let cursors = store.cursors().map_err(|error| told(&error))?;
         let class = |name: &str| Class::ALL.into_iter().find(|class| class.name() == name);
@@ -202,9 +202,8 @@ impl Made {
             owner: owner_inputs,
             mined,
             worked,
-            stop: stop_input,
         };
-        Ok(Self { core, inputs, commands, stop })
+        Ok(Self { core, inputs, commands })
     }
 }
 
