@@ -26,6 +26,7 @@ pub mod install;
 pub mod keys;
 mod line;
 mod log;
+mod memory;
 mod metrics;
 mod run;
 mod service;

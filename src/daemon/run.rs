@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Hosted, Ready, Service, log};
+use super::{Hosted, Ready, Service, log, memory};
 use crate::api::Error;
 use crate::home::settings::{self, Layers};
 use crate::home::{Holder, Home, HomeLock, Settings};
@@ -86,14 +86,17 @@ async fn serve<E: Hosted>(
     let mut signals = Signals::listen()?;
     let service = Service::open(lock, layers.settings(), start).await?;
     let result = match ready(service.ready()) {
-        Ok(()) => tokio::select! {
-            biased;
-            name = signals.received() => {
-                tracing::info!(signal = name, "stopping");
-                Ok(())
+        Ok(()) => {
+            tokio::spawn(memory::give_back_start());
+            tokio::select! {
+                biased;
+                name = signals.received() => {
+                    tracing::info!(signal = name, "stopping");
+                    Ok(())
+                }
+                over = service.until_over() => over,
             }
-            over = service.until_over() => over,
-        },
+        }
         Err(error) => Err(error),
     };
     service.close().await;

@@ -15,7 +15,7 @@
 //! A batch that cannot be committed is rolled back whole: its commands hear why, the switchboard is read again from
 //! the database, and what relays had delivered is asked for again, since no cursor has moved.
 //!
-//! Rooms: `start` (opening a home), `keys` (its identity), `core` (the loop), `authority` (who may what), `effects` (what a committed batch lets out), `commands` with one file a topic (what users ask), `inbound`
+//! Rooms: `start` (opening a home), `keys` (its identity), `turns` (the loop), `core` (the state, and how one command is asked), `authority` (who may what), `effects` (what a committed batch lets out), `commands` with one file a topic (what users ask), `inbound`
 //! (what relays say), `outputs` (what the machines want), `asking` (questions on their way to the owner), `presence`, `rotation` (whose key changes), `strangers` (what of theirs waits, and who claims a name), `earlier` (the key that this agent had before), `code` (the file that runs), `files`, `works` (what is done to files beside this thread), `staging` (copies of ours), `folders`, `disk`, `torn` (what a crash of the machine leaves), `views` (rows to replies), `v2` (calls of
 //! that dialect: signals, sessions, mailbox).
 
