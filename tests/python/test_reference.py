@@ -84,3 +84,9 @@ def test_every_page_is_in_the_navigation_of_the_site() -> None:
     named = set(re.findall(r": ([\w./-]+\.md)$", (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
     pages = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
     assert {page for page in pages if not page.startswith("decisions/")} == named
+
+
+def test_every_decision_is_in_the_list_of_decisions() -> None:
+    page = DOCS / "explanation" / "decisions.md"
+    listed = [(page.parent / target).resolve() for target in LINKS.findall(page.read_text(encoding="utf-8"))]
+    assert listed == sorted((DOCS / "decisions").resolve().glob("*.md"))
