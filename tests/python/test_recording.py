@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
+import socket
+import threading
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from parts.bare_client import connected
 from parts.fixtures import NewHome
 from parts.process import DEADLINE_S, wait_until
+from parts.proxy import loop_of_its_own
 from parts.recording import Message, RecordingProxy, recording_proxy
 
 
@@ -137,3 +143,24 @@ def test_what_is_no_websocket_is_passed_on_too(proxy: RecordingProxy, embedded_r
 
     assert description(proxy.url) == description(embedded_relay)
     assert proxy.messages == []
+
+
+def test_who_connects_in_the_moment_of_the_end_is_let_go(embedded_relay: str) -> None:
+    is_blocked, goes_on = threading.Event(), threading.Event()
+
+    def block() -> None:
+        is_blocked.set()
+        goes_on.wait(DEADLINE_S)
+
+    with loop_of_its_own("proxy") as loop:
+        proxy = RecordingProxy(embedded_relay, loop)
+        loop.call_soon_threadsafe(block)
+        assert is_blocked.wait(DEADLINE_S)
+        # Both are there when the loop looks again.
+        with socket.create_connection(("127.0.0.1", urlsplit(proxy.url).port or 0)):
+            ending = asyncio.run_coroutine_threadsafe(proxy._end(), loop)
+            goes_on.set()
+            ending.result(DEADLINE_S)
+    del proxy, ending
+    # A socket that was left open is told of here, and fails the test.
+    gc.collect()

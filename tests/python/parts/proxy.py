@@ -89,9 +89,16 @@ class Proxy(ABC):
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        server, self._server = self._server, None
+        if server is None:
+            return
+        # A server that is closed forgets whom it accepted a moment ago, with the socket open: so it accepts nobody any
+        # more, serves who is there, and only then is closed.
+        for listening in server.sockets:
+            self._loop.remove_reader(listening.fileno())
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        server.close()
 
     async def _cut(self) -> None:
         self.counts.cut += len(self._connections)
@@ -104,9 +111,6 @@ class Proxy(ABC):
 
     async def _end(self) -> None:
         await self._close()
-        # Who was accepted a moment ago is not served yet, and would be forgotten.
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
         # Closing would wait for a client that does not read.
         self._abort()
         tasks = list(self._tasks)
@@ -125,13 +129,17 @@ class Proxy(ABC):
             # Either side may go at any moment; then the other one goes too.
             with suppress(OSError, EOFError, asyncio.CancelledError):
                 await self._pass_on(number, reader, writer, writers)
-        finally:
-            del self._connections[number]
-            self._tasks.discard(task)
             for one in writers:
                 one.close()
+            for one in writers:
                 with suppress(OSError, asyncio.CancelledError):
                     await one.wait_closed()
+        finally:
+            # Who does not read what it was written to is still there when this is cancelled.
+            for one in writers:
+                one.transport.abort()
+            del self._connections[number]
+            self._tasks.discard(task)
 
 
 @contextmanager
